@@ -1,0 +1,82 @@
+"""Where a Chromium is on this machine: the one answer that set-up, tests and printing share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+APPLICATIONS = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    r"C:\Program Files\Google\Chrome\Application\chrome.exe",
+    r"C:\Program Files (x86)\Google\Chrome\Application\chrome.exe",
+)
+DOWNLOADED = (
+    "chromium-*/chrome-linux*/chrome",
+    "chromium-*/chrome-mac*/*.app/Contents/MacOS/*",
+    "chromium-*/chrome-win*/chrome.exe",
+)
+
+
+class BrowserMissing(RuntimeError):
+    """No Chromium was found; the message says how to get one."""
+
+
+def find() -> Path:
+    """The path of a Chromium or Chrome: the one PPLKIT_BROWSER names, the system's, or Playwright's own.
+
+    Raises `BrowserMissing` when there is none.
+    """
+    named = os.environ.get("PPLKIT_BROWSER")
+    if named:
+        path = shutil.which(named)
+        if path is None:
+            raise BrowserMissing(
+                f"PPLKIT_BROWSER is {named!r}, which is no program on this machine: correct it, or unset it."
+            )
+        return Path(path)
+    for path in _candidates():
+        if path.is_file() and os.access(path, os.X_OK):
+            return path
+    raise BrowserMissing(
+        "The browser tests need Chromium or Chrome, and none was found: install the system's package"
+        " (`apt-get install chromium`), or run `python -m playwright install chromium`, or name one in"
+        " PPLKIT_BROWSER."
+    )
+
+
+def _candidates():
+    for name in NAMES:
+        path = shutil.which(name)
+        if path:
+            yield Path(path)
+    yield from map(Path, APPLICATIONS)
+    for pattern in DOWNLOADED:
+        # The newest revision first: the folders end in its number.
+        yield from sorted(_playwright_folder().glob(pattern), key=_revision, reverse=True)
+
+
+def _revision(path):
+    number = next((part for part in path.parts if part.startswith("chromium-")), "-0").rpartition("-")[2]
+    return int(number) if number.isdigit() else 0
+
+
+def _playwright_folder():
+    named = os.environ.get("PLAYWRIGHT_BROWSERS_PATH")
+    if named and named != "0":
+        return Path(named)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "ms-playwright"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ms-playwright"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ms-playwright"
+
+
+if __name__ == "__main__":
+    try:
+        print(find())
+    except BrowserMissing as missing:
+        sys.exit(str(missing))
