@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
+NAMES = (
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
+)  # fmt: skip
 APPLICATIONS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -26,7 +30,7 @@ class BrowserMissing(RuntimeError):
 
 
 def find() -> Path:
-    """The path of a Chromium or Chrome: the one PPLKIT_BROWSER names, the system's, or Playwright's own.
+    """The path of a Chromium or Chrome: PPLKIT_BROWSER's, the system's, or Playwright's own.
 
     Raises `BrowserMissing` when there is none.
     """
@@ -35,7 +39,8 @@ def find() -> Path:
         path = shutil.which(named)
         if path is None:
             raise BrowserMissing(
-                f"PPLKIT_BROWSER is {named!r}, which is no program on this machine: correct it, or unset it."
+                f"PPLKIT_BROWSER is {named!r}, which is no program on this machine: correct it, or"
+                " unset it."
             )
         return Path(path)
     for path in _candidates():
@@ -46,6 +51,49 @@ def find() -> Path:
         " (`apt-get install chromium`), or run `python -m playwright install chromium`, or name one in"
         " PPLKIT_BROWSER."
     )
+
+
+def provide(python: Path) -> Path:
+    """`find()`, after having a browser installed where there was none and this machine allows it.
+
+    `python` is an interpreter that has Playwright.
+    """
+    try:
+        return find()
+    except BrowserMissing:
+        if os.environ.get("PPLKIT_BROWSER"):
+            raise
+    for command in _ways_to_install(python):
+        print(f"No Chromium here: {' '.join(command)}", file=sys.stderr, flush=True)
+        ended = subprocess.run(
+            command,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        if ended.returncode == 0:
+            with contextlib.suppress(BrowserMissing):
+                return find()
+    return find()
+
+
+def _ways_to_install(python):
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if root and shutil.which("apt-get") and "debian" in _system_names():
+        yield ["apt-get", "update"]
+        yield ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
+    playwright = [str(python), "-m", "playwright", "install"]
+    yield [*playwright, "--with-deps", "chromium"] if root else [*playwright, "chromium"]
+
+
+def _system_names():
+    """`ID` of /etc/os-release: Ubuntu's package of the name only points to another installer."""
+    with contextlib.suppress(OSError):
+        for line in Path("/etc/os-release").read_text(encoding="utf-8").splitlines():
+            if line.startswith("ID="):
+                return line.removeprefix("ID=").strip('"').split()
+    return []
 
 
 def _candidates():
@@ -60,7 +108,8 @@ def _candidates():
 
 
 def _revision(path):
-    number = next((part for part in path.parts if part.startswith("chromium-")), "-0").rpartition("-")[2]
+    folder = next((part for part in path.parts if part.startswith("chromium-")), "-0")
+    number = folder.rpartition("-")[2]
     return int(number) if number.isdigit() else 0
 
 
@@ -71,7 +120,8 @@ def _playwright_folder():
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "ms-playwright"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "ms-playwright"
+        local = os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")
+        return Path(local) / "ms-playwright"
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ms-playwright"
 
 

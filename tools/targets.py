@@ -1,0 +1,153 @@
+"""The targets of the Makefile, one function each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from tools import environment
+from tools.environment import ROOT
+
+HELP = """\
+make lab          JupyterLab on the first chapter      ARGS="--no-browser --port=9000"
+make test         everything that proves the project   ARGS="tests/engine -k plate"
+make test-all     the same and the long matrices
+make book         the HTML course, in book/_build/html
+make serve        the same, served on this machine     ARGS="--port 9000"
+make notebooks    puts the notebooks into their committed form
+make setup        only the set-up in .venv that the others do by themselves
+make constraints  resolves pyproject.toml into constraints.txt   ARGS="--upgrade"
+make clean        removes everything that was made, .venv too
+"""
+# What `make clean` removes: all of it is made again when it is needed.
+MADE = (
+    ".venv", "build", "dist", "book/_build", "widgets/pplwidgets/static", "widgets/js/node_modules",
+    ".pytest_cache", ".hypothesis", "test-results",
+)  # fmt: skip
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the target `arguments[0]` with the rest; returns the exit status."""
+    target, *rest = arguments or ["help"]
+    try:
+        TARGETS[target](rest)
+        return 0
+    except (
+        RuntimeError
+    ) as error:  # SetupFailed, BuildFailed, BrowserMissing: a sentence for the reader
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def show_help(_):
+    print(HELP, end="")
+
+
+def setup(_):
+    _ready("lab", "book", "test")
+
+
+def lab(arguments):
+    python = _ready("lab")
+    _become([str(python), "-m", "jupyterlab", *_lab_options(arguments), *arguments])
+
+
+def test(arguments, *selection):
+    begun = time.monotonic()
+    python = _ready("test")
+    if not arguments:  # whoever asks for a part may do without a browser
+        from tools import browser
+
+        browser.provide(python)
+    os.environ["PPLKIT_SETUP_SECONDS"] = f"{time.monotonic() - begun:.1f}"
+    _become([str(python), "-m", "pytest", "-p", "tools.rooms", *selection, *arguments])
+
+
+def test_all(arguments):
+    test(arguments, "-m", "long or not long")
+
+
+def book(arguments):
+    _become([str(_ready("book")), "-m", "tools.book", "build", *arguments])
+
+
+def serve(arguments):
+    _become([str(_ready("book")), "-m", "tools.book", "serve", *arguments])
+
+
+def notebooks(arguments):
+    _become([str(_ready("test")), "-m", "tools.notebooks", *arguments])
+
+
+def constraints(arguments):
+    _become([str(_ready("dev")), "-m", "tools.constraints", *arguments])
+
+
+def clean(_):
+    for name in MADE:
+        shutil.rmtree(ROOT / name, ignore_errors=True)
+    for folder in ("pplkit", "widgets", "book", "tests", "tools"):
+        for pattern in ("__pycache__", ".ipynb_checkpoints"):
+            for path in [*(ROOT / folder).rglob(pattern)]:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+TARGETS = {
+    "help": show_help,
+    "setup": setup,
+    "lab": lab,
+    "test": test,
+    "test-all": test_all,
+    "book": book,
+    "serve": serve,
+    "notebooks": notebooks,
+    "constraints": constraints,
+    "clean": clean,
+}
+
+
+def _ready(*extras) -> Path:
+    return environment.ready(*extras, python=os.environ.get("PYTHON"))
+
+
+def _lab_options(arguments):
+    """JupyterLab's options: at the project's root, on the first chapter, unless the user says otherwise."""
+    options = []
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--allow-root")
+    if not _given(arguments, "--notebook-dir", "--ServerApp.root_dir", "--ServerApp.notebook_dir"):
+        options.append(f"--ServerApp.root_dir={ROOT}")
+        chapters = sorted((ROOT / "book" / "chapters").glob("01*.ipynb"))
+        opened = any((ROOT / argument).exists() for argument in arguments)
+        if (
+            chapters
+            and not opened
+            and not _given(arguments, "--LabApp.default_url", "--ServerApp.default_url")
+        ):
+            path = quote(chapters[0].relative_to(ROOT).as_posix())
+            options.append(f"--LabApp.default_url=/lab/tree/{path}")
+    return options
+
+
+def _given(arguments, *names):
+    return any(
+        argument == name or argument.startswith(name + "=")
+        for argument in arguments
+        for name in names
+    )
+
+
+def _become(command):
+    """Puts the command in this program's place, so that Ctrl-C and the exit status are its own."""
+    os.chdir(ROOT)
+    sys.stdout.flush()
+    if os.name == "nt":
+        sys.exit(subprocess.run(command, env=environment.variables()).returncode)
+    os.execve(command[0], command, environment.variables())
