@@ -136,7 +136,7 @@ def lab(tmp_path_factory):
     """A JupyterLab over a copy of the book, in a folder with a space in its name."""
     base = tmp_path_factory.mktemp("browser lab")
     copy_book(ROOT / "book", base / "the book")
-    with Lab(root=base / "the book", home=base / "server") as server:
+    with Lab(base / "the book", home=base / "server", settings=ROOT / "tools" / "jupyter") as server:
         yield server
 
 
@@ -146,6 +146,16 @@ def open_notebook(lab, new_page):
 
     def open_(path, **options):
         return Notebook.open(new_page(**options), lab, path, workspace=f"w{next(_numbers)}")
+
+    return open_
+
+
+@pytest.fixture(scope="module")
+def open_shared_notebook(lab, new_shared_page):
+    """`open_notebook` for a notebook that the tests of a module share."""
+
+    def open_(path):
+        return Notebook.open(new_shared_page(), lab, path, workspace=f"w{next(_numbers)}")
 
     return open_
 

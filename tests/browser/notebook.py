@@ -83,6 +83,17 @@ class Notebook:
         if answer is not True:
             raise AssertionError(f"JupyterLab asks something instead of running: {answer!r}")
 
+    def wait_busy(self):
+        """Wait until the kernel is at work."""
+        self.page.wait_for_function(
+            "() => {" + _IN_FRONT + " return session.session?.kernel?.status === 'busy'; }", timeout=LIMIT
+        )
+
+    def restart(self):
+        """Restart the kernel, past JupyterLab's question, and wait for the new one."""
+        self.page.evaluate("() => {" + _IN_FRONT + " return session.restartKernel().then(() => null); }")
+        self.wait_idle()
+
     def command(self, name: str, limit: int = LIMIT):
         """Run one of JupyterLab's commands and wait until it is done."""
         self.page.evaluate(

@@ -31,12 +31,13 @@ class ServerFailed(RuntimeError):
 class Lab:
     """A JupyterLab of its own: loopback, a free port, a random token, and every folder it writes in `home`.
 
-    `root` is what the learner sees as the top folder. Use it as a context manager: leaving it ends
-    the server and its kernels, whatever state they are in.
+    `root` is what the learner sees as the top folder, `settings` the folder of Jupyter settings that
+    `make lab` uses too. Use it as a context manager: leaving it ends the server and its kernels,
+    whatever state they are in.
     """
 
-    def __init__(self, root: Path, home: Path):
-        self.root, self.home = root, home
+    def __init__(self, root: Path, home: Path, settings: Path):
+        self.root, self.home, self.settings = root, home, settings
         self.token = secrets.token_hex(16)
         self.log_path = home / "jupyterlab.log"
         self.url = None
@@ -78,20 +79,12 @@ class Lab:
             (self.home / folder).mkdir(parents=True, exist_ok=True)
             env[name] = str(self.home / folder)
         env["JUPYTER_TOKEN"] = self.token
+        env["JUPYTER_CONFIG_PATH"] = str(self.settings)
         env["PYTHONUNBUFFERED"] = "1"
         return env
 
-    def _quiet_settings(self):
-        """No question about news, no notice of a new version: neither may reach the network or the page."""
-        folder = self.home / "settings" / "@jupyterlab" / "apputils-extension"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "notification.jupyterlab-settings").write_text(
-            json.dumps({"fetchNews": "false", "checkForUpdates": False}), encoding="utf-8"
-        )
-
     def _start(self):
         env = self._environment()
-        self._quiet_settings()
         command = [
             sys.executable,
             "-m",

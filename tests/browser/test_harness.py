@@ -77,7 +77,7 @@ def test_the_site_serves_its_folder_and_nothing_else(site, tmp_path, page):
 
 def test_a_server_that_cannot_start_says_why(tmp_path):
     with pytest.raises(ServerFailed, match="missing|not a valid|does not exist|ended by itself"):
-        with Lab(root=tmp_path / "nowhere", home=tmp_path):
+        with Lab(tmp_path / "nowhere", home=tmp_path, settings=tmp_path):
             pass
 
 
@@ -105,7 +105,7 @@ def test_lab_runs_a_notebook_and_sees_what_went_wrong(lab, open_notebook):
 
 def test_lab_leaves_no_process_behind(tmp_path):
     (tmp_path / "root").mkdir()
-    with Lab(root=tmp_path / "root", home=tmp_path) as server:
+    with Lab(tmp_path / "root", home=tmp_path, settings=tmp_path) as server:
         family = psutil.Process(server._process.pid).children(recursive=True)
         family.append(psutil.Process(server._process.pid))
     assert not [process for process in family if process.is_running()]

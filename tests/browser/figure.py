@@ -1,0 +1,183 @@
+"""A live figure on a page: move its controls as a person does, read back what it drew."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from dataclasses import dataclass
+
+from playwright.sync_api import Locator, Page, expect
+
+from .notebook import LIMIT
+
+# Runs on the chart's <svg>. Every drawn path, with its points in the axes' own units: the axes are read from
+# their tick labels, so nothing is taken from the chart's specification or the figure's state.
+_READ = """
+svg => {
+  const number = text => Number(text.replace(/\\u2212/g, '-').replace(/[,\\s]/g, ''));
+  const at = (node, x, y) => new DOMPoint(x, y).matrixTransform(node.getScreenCTM());
+  const scale = (group, which) => {
+    const ticks = [...group.querySelectorAll('g.role-axis')]
+      .filter(axis => axis.closest('g.role-scope, g.role-frame') === group || !group.matches('g.role-scope'))
+      .map(axis => [...axis.querySelectorAll('g.role-axis-label text')].map(text => {
+        const m = text.getScreenCTM(); return {value: number(text.textContent), x: m.e, y: m.f}; }))
+      .map(labels => labels.filter(label => Number.isFinite(label.value)))
+      .filter(labels => labels.length > 1)
+      .filter(labels => {
+        const [a, b] = [labels[0], labels.at(-1)];
+        return which === 'x' ? Math.abs(a.x - b.x) > Math.abs(a.y - b.y) : Math.abs(a.y - b.y) > Math.abs(a.x - b.x);
+      });
+    if (!ticks.length) return null;
+    const labels = ticks[0], a = labels[0], b = labels.at(-1);
+    const slope = (b.value - a.value) / (b[which] - a[which]);
+    return {of: pixel => a.value + (pixel - a[which]) * slope, unit: Math.abs(slope)};
+  };
+  const found = [];
+  for (const mark of svg.querySelectorAll('g[class*="mark-"]')) {
+    const kind = (mark.getAttribute('class').match(/mark-(line|area|symbol|rule|rect|trail)/) ?? [])[1];
+    if (!kind || mark.closest('g.role-axis, g.role-legend, [class*="role-axis"], [class*="role-legend"]')) continue;
+    const group = mark.closest('g.role-scope') ?? svg;
+    const x = scale(group, 'x'), y = scale(group, 'y');
+    for (const shape of mark.querySelectorAll(':scope > path')) {
+      const style = getComputedStyle(shape);
+      const entry = {kind, mark: mark.getAttribute('class'), d: shape.getAttribute('d'), place: shape.getAttribute('transform'),
+        stroke: style.stroke, fill: style.fill, dash: style.strokeDasharray,
+        label: shape.getAttribute('aria-label') ?? '', points: [],
+        units: [x?.unit ?? null, y?.unit ?? null]};
+      const add = (px, py) => { const p = at(shape, px, py);
+        entry.points.push([x ? x.of(p.x) : p.x, y ? y.of(p.y) : p.y]); };
+      if (kind === 'symbol') add(0, 0);
+      else { const length = shape.getTotalLength(), steps = Math.min(800, Math.max(1, Math.ceil(length)));
+        for (let i = 0; i <= steps; i++) { const p = shape.getPointAtLength(length * i / steps); add(p.x, p.y); } }
+      found.push(entry);
+    }
+  }
+  return found;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One path of the chart. `points` are in the axes' units; `unit` is one screen pixel in those units."""
+
+    kind: str  # line, area, symbol, rule ...
+    d: str
+    place: str
+    stroke: str
+    fill: str
+    label: str
+    points: tuple[tuple[float, float], ...]
+    unit: tuple[float, float]
+
+    @property
+    def peak(self) -> tuple[float, float]:
+        """The highest point: of a density's curve, its mode."""
+        top = max(y for _, y in self.points)
+        # A flat top of several samples has its middle as the mode.
+        near = [x for x, y in self.points if y >= top - 1e-9 - self.unit[1] * 0.01]
+        return (min(near) + max(near)) / 2, top
+
+    @property
+    def width_at_half(self) -> float:
+        """Full width at half of the peak: 2.3548 standard deviations for a Normal density."""
+        half = self.peak[1] / 2
+        above = [x for x, y in self.points if y >= half]
+        return max(above) - min(above)
+
+
+HALF_WIDTH_PER_SCALE = 2 * math.sqrt(2 * math.log(2))
+
+
+class Figure:
+    """The live figure under `root`, a `section.pplkit-figure` of a page."""
+
+    def __init__(self, root: Locator):
+        self.root = root
+        self.page: Page = root.page
+
+    @classmethod
+    def within(cls, place: Locator) -> Figure:
+        """The first figure inside `place`, once it has drawn."""
+        self = cls(place.locator("section.pplkit-figure").first)
+        self.wait_ready()
+        return self
+
+    def wait_ready(self):
+        expect(self.root).to_have_attribute("data-state", "ready", timeout=LIMIT)
+        expect(self.root.locator(".pplkit-chart svg").first).to_be_visible(timeout=LIMIT)
+
+    @property
+    def status(self) -> Locator:
+        return self.root.locator(".pplkit-status")
+
+    def slider(self, name: str) -> Locator:
+        """The range input whose accessible name is `name`."""
+        return self.root.get_by_role("slider", name=name, exact=True)
+
+    def value(self, name: str) -> float:
+        return float(self.slider(name).input_value())
+
+    def drag(self, name: str, to: float):
+        """Drag the slider's thumb with the mouse to a share `to` (0 to 1) of its track."""
+        slider = self.slider(name)
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        low, high, now = slider.evaluate("s => [Number(s.min || 0), Number(s.max || 100), Number(s.value)]")
+        # The thumb's centre travels half a thumb (about 8 px) inside either end of the track.
+        track = box["width"] - 16
+        middle = box["y"] + box["height"] / 2
+        start = box["x"] + 8 + track * (now - low) / (high - low)
+        end = box["x"] + 8 + track * to
+        mouse = self.page.mouse
+        mouse.move(start, middle)
+        mouse.down()
+        for part in range(1, 9):
+            mouse.move(start + (end - start) * part / 8, middle)
+        mouse.up()
+
+    def press(self, name: str, *keys: str):
+        """Focus the slider and press keys, as somebody without a mouse does."""
+        self.slider(name).focus()
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def shapes(self) -> list[Shape]:
+        """Every path the chart shows now."""
+        raw = self.root.locator(".pplkit-chart svg").first.evaluate(_READ)
+        return [
+            Shape(
+                kind=r["kind"],
+                d=r["d"],
+                place=r["place"],
+                stroke=r["stroke"],
+                fill=r["fill"],
+                label=r["label"],
+                points=tuple(map(tuple, r["points"])),
+                unit=tuple(u or 1.0 for u in r["units"]),
+            )
+            for r in raw
+        ]
+
+    def picture(self) -> list[tuple]:
+        """All that is drawn, for asking whether it changed."""
+        return [(s.d, s.place, s.stroke, s.fill) for s in self.shapes()]
+
+    def curve(self, pattern: str) -> Shape:
+        """The one line or area whose label (what a screen reader is told) matches `pattern`."""
+        drawn = [s for s in self.shapes() if s.kind in ("line", "area")]
+        found = [s for s in drawn if re.search(pattern, s.label, re.I)]
+        assert len(found) == 1, f"{len(found)} curves match {pattern!r} among {[s.label for s in drawn]}"
+        return found[0]
+
+    def points(self) -> list[tuple[float, float]]:
+        """Where the chart's point marks are, in the axes' units, in the order of the data."""
+        return [s.points[0] for s in self.shapes() if s.kind == "symbol"]
+
+    def wait_until(self, condition, what: str):
+        """Wait until `condition()` holds, looking again a few times a second."""
+        deadline = time.monotonic() + LIMIT / 1000
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain until {what}; status: {self.status.all_inner_texts()}"
+            self.page.wait_for_timeout(150)

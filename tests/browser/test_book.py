@@ -1,0 +1,287 @@
+"""The built book, on a static server under a sub-path, with every other machine out of reach."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import posixpath
+import re
+import urllib.request
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+import yaml
+from playwright.sync_api import expect
+
+from .access import serious_violations
+from .conftest import DESKTOP, ROOT
+from .notebook import WIDGET
+
+PHONE = {"width": 390, "height": 844}
+STILL = "figure.pplkit-still"
+
+
+def toc():
+    """The pages of the book, without their endings, in the order in which they are read."""
+    tree = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+
+    def walk(node):
+        if isinstance(node, dict):
+            if "file" in node or "root" in node:
+                yield node.get("root") or node["file"]
+            for key in ("parts", "chapters", "sections", "subtrees", "entries"):
+                yield from walk(node.get(key, []))
+        elif isinstance(node, list):
+            for child in node:
+                yield from walk(child)
+
+    return list(walk(tree))
+
+
+PAGES = toc()
+every_page = pytest.mark.parametrize("name", PAGES)
+
+
+def visit(page, book, name):
+    page.goto(f"{book.url}{name}.html", wait_until="load")
+    page.wait_for_load_state("networkidle")
+
+
+def figures_made(book, name):
+    """How many widgets the notebook's run put on the page: 0 for a page that is no notebook."""
+    executed = book.folder.parent / "jupyter_execute" / f"{name}.ipynb"
+    if not executed.exists():
+        return 0
+    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
+    return sum(WIDGET in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+
+
+@every_page
+def test_page_is_whole(book, page, picture, name):
+    visit(page, book, name)
+    picture(page, f"book-{name}-desktop-light".replace("/", "-"), full_page=True)
+    heading = page.locator("h1")
+    expect(heading).to_have_count(1)
+    expect(heading).to_be_visible()
+    assert heading.inner_text().strip()
+    assert page.title().strip()
+    assert page.locator("html").get_attribute("lang") == "en"
+    _pictures_shown(page)
+    _figures_shown(page, figures_made(book, name))
+    _mathematics_set(page, name)
+    text = page.locator("article").inner_text()
+    left = re.findall(r"LiveFigure\(|Error in callback|object at 0x[0-9a-f]+|WARNING:|\{[a-z]+\}`", text)
+    assert not left, f"not meant for readers: {left}"
+
+
+def _pictures_shown(page):
+    for image in page.locator("article img").all():
+        image.scroll_into_view_if_needed()
+        source = image.get_attribute("src")
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth, () => 0)") > 0, f"{source} not loaded"
+        assert image.get_attribute("alt") is not None, f"{source} has no alternative text"
+
+
+def _figures_shown(page, count):
+    stills = page.locator(STILL)
+    assert stills.count() == count, f"{count} figures were made, {stills.count()} are shown"
+    for still in stills.all():
+        still.scroll_into_view_if_needed()
+        expect(still).to_be_visible()
+        drawing = still.get_by_role("img").first
+        expect(drawing).to_be_visible()
+        box = drawing.bounding_box()
+        assert box["width"] >= 200 and box["height"] >= 100, f"the still picture is only {box}"
+        told = drawing.evaluate(
+            "d => d.getAttribute('alt') || d.getAttribute('aria-label') || d.querySelector('title, desc')?.textContent"
+            " || (d.getAttribute('aria-labelledby') || '').split(' ').map("
+            "id => document.getElementById(id)?.textContent ?? '').join(' ')"
+        )
+        assert told and len(told.split()) >= 5, f"the still picture's text says too little: {told!r}"
+        assert len(still.inner_text().split()) >= 5, "no sentence goes with the still picture"
+
+
+def _mathematics_set(page, name):
+    source = next((ROOT / "book" / f"{name}{end}" for end in (".ipynb", ".md") if (ROOT / "book" / f"{name}{end}").exists()))
+    text = source.read_text(encoding="utf-8")
+    if source.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S)
+    formulas = page.locator("article :is(math, mjx-container)")
+    if re.search(r"\$[^$]+\$|\\begin\{", prose):
+        assert formulas.count() > 0, "the source has formulas, the page has none"
+    for formula in formulas.all():
+        if formula.is_visible():  # a closed answer hides its own
+            box = formula.bounding_box()
+            assert box["width"] > 1 and box["height"] > 5
+    expect(page.locator("mjx-merror, merror")).to_have_count(0)
+    bare = page.evaluate(
+        """() => [...document.querySelectorAll('article .math, article p, article li')]
+            .filter(e => e.classList.contains('math') && !e.querySelector('math, mjx-container') && !e.matches('math')
+                 || [...e.childNodes].some(n => n.nodeType === 3 && /\\$\\$|\\\\(frac|sum|log|mathbb|begin)\\b/.test(n.data)))
+            .map(e => e.textContent.slice(0, 80))"""
+    )
+    assert not bare, f"mathematics left as source: {bare}"
+
+
+@every_page
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_nothing_sticks_out_sideways(book, new_page, picture, name, size, scheme):
+    page = new_page(viewport=size, color_scheme=scheme)
+    visit(page, book, name)
+    picture(page, f"book-{name}-{size['width']}-{scheme}".replace("/", "-"), full_page=True)
+    wide = page.evaluate(
+        """() => { const room = document.documentElement.clientWidth;
+            const clipped = e => { for (let p = e.parentElement; p; p = p.parentElement)
+                if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)
+                    && p.getBoundingClientRect().right <= room + 1) return true; return false; };
+            return {page: document.documentElement.scrollWidth - room,
+                parts: [...document.querySelectorAll('article *')]
+                  .filter(e => e.getBoundingClientRect().right > room + 1 && e.checkVisibility() && !clipped(e))
+                  .map(e => e.outerHTML.slice(0, 120)).slice(0, 5)}; }"""
+    )
+    assert wide["page"] <= 0 and not wide["parts"], wide
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    shade = page.evaluate(
+        """() => { const c = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number);
+                   return (c[0] + c[1] + c[2]) / 3; }"""
+    )
+    assert (shade < 80) == (scheme == "dark"), f"the page's ground has brightness {shade}"
+
+
+@every_page
+def test_page_tells_its_story_without_scripts(book, new_page, name):
+    page = new_page(java_script_enabled=False)
+    page.goto(f"{book.url}{name}.html")
+    expect(page.locator("h1")).to_be_visible()
+    stills = page.locator(f"{STILL} :is(svg, img)")
+    assert stills.count() >= figures_made(book, name)
+    for still in stills.all():
+        expect(still).to_be_visible()
+
+
+def test_dark_mode_can_be_chosen_and_is_remembered(book, new_page):
+    page = new_page(color_scheme="light")
+    visit(page, book, PAGES[0])
+    root, switch = page.locator("html"), page.locator("button.theme-switch-button:visible").first
+    for _ in range(3):  # the switch goes round light, dark and the system's choice
+        if root.get_attribute("data-theme") == "dark":
+            break
+        switch.click()
+    expect(root).to_have_attribute("data-theme", "dark")
+    visit(page, book, PAGES[1])
+    expect(root).to_have_attribute("data-theme", "dark")
+
+
+def test_search_finds_a_word_and_leads_to_it(book, page, picture):
+    visit(page, book, PAGES[0])
+    page.locator(".search-button:visible, .search-button-field:visible").first.click()
+    field = page.locator("input[name=q]:visible")
+    field.fill("plate")
+    field.press("Enter")
+    results = page.locator("#search-results ul.search li a")
+    expect(results.first).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    picture(page, "book-search")
+    results.first.click()
+    expect(page.locator("h1")).to_be_visible()
+    assert "plate" in page.locator("article").inner_text().lower()
+
+
+def test_reading_on_leads_through_the_whole_book(book, page):
+    visit(page, book, PAGES[0])
+    for expected in PAGES[1:]:
+        page.locator(".prev-next-area a.right-next").click()
+        page.wait_for_url(f"**/a/b/{expected}.html")
+        expect(page.locator("h1")).to_be_visible()
+
+
+class _Links(html.parser.HTMLParser):
+    """The addresses a page names and the anchors it offers."""
+
+    ADDRESS = {"href", "src", "poster", "data", "action", "srcset"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.anchors = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.anchors.update(filter(None, (given.get("id"), given.get("name") if tag == "a" else None)))
+        if tag == "link" and given.get("rel") in ("canonical", "license", "author"):
+            return
+        for key in self.ADDRESS & given.keys():
+            if given[key] is not None:
+                self.addresses.append(given[key].split()[0] if key == "srcset" else given[key])
+
+    handle_startendtag = handle_starttag
+
+
+def test_every_internal_link_leads_somewhere(book):
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    pages, answers, broken, todo = {}, {}, [], [f"{book.url}index.html"]
+
+    def answer(url):
+        if url not in answers:
+            try:
+                with opener.open(url, timeout=60) as reply:
+                    is_page = reply.headers.get_content_type() == "text/html"
+                    answers[url] = reply.status
+                    if is_page:
+                        pages[url] = _Links(reply.read().decode("utf-8"))
+            except urllib.error.HTTPError as error:
+                answers[url] = error.code
+        return answers[url]
+
+    seen = set(todo)
+    while todo:
+        here = todo.pop()
+        answer(here)
+        for address in pages[here].addresses if here in pages else ():
+            if address.startswith(("data:", "mailto:", "javascript:", "http://", "https://", "//")):
+                continue
+            target, anchor = urldefrag(urljoin(here, address.strip()))
+            if not target.startswith(book.url):
+                broken.append(f"{here}: {address} leads out of the book's folder")
+            elif answer(target) != 200:
+                broken.append(f"{here}: {address} answers {answers[target]}")
+            elif anchor and target in pages and unquote(anchor) not in pages[target].anchors:
+                broken.append(f"{here}: {address} names no place on that page")
+            if target in pages and target not in seen:
+                seen.add(target)
+                todo.append(target)
+    assert not broken, "\n".join(broken)
+    reached = {posixpath.relpath(url, book.url).removesuffix(".html") for url in pages}
+    assert set(PAGES) <= reached, f"no link leads to {set(PAGES) - reached}"
+
+
+def test_no_page_or_style_names_another_machine(book):
+    """Nothing that a browser would load by itself has an address elsewhere, also where no test clicks."""
+    loads = re.compile(
+        r"""<(?:script|img|iframe|source|video|audio|embed|object)\b[^>]*?\b(?:src|srcset|data)=["']?(?:https?:)?//[^"'\s>]+
+          | <link\b(?=[^>]*\brel=["']?(?:stylesheet|preload|icon|modulepreload|prefetch|preconnect|dns-prefetch|manifest))
+            [^>]*?\bhref=["']?(?:https?:)?//[^"'\s>]+
+          | \burl\(\s*["']?(?:https?:)?//[^)]+ | @import\s+["'](?:https?:)?//[^"']+""",
+        re.X | re.I,
+    )
+    found = [
+        f"{path.relative_to(book.folder)}: {match.group()[:160]}"
+        for path in sorted(Path(book.folder).rglob("*"))
+        if path.suffix in (".html", ".css")
+        for match in loads.finditer(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    assert not found, "\n".join(found)
+
+
+@every_page
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pictures_of_figures_can_be_read_by_everybody(book, new_page, name, scheme):
+    if not figures_made(book, name):
+        return
+    page = new_page(color_scheme=scheme)
+    visit(page, book, name)
+    assert serious_violations(page, STILL) == []
