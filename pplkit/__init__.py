@@ -1,0 +1,17 @@
+"""A compact engine for probabilistic programming, with Pyro's names."""
+
+from . import distributions, errors, handlers, infer, optim
+from . import handlers as poutine
+from .checks import enable_validation, validation_enabled
+from .params import ParamStore, clear_param_store, get_param_store
+from .primitives import deterministic, factor, param, plate, sample
+from .randomness import set_rng_seed
+from .trace import Trace
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ParamStore", "Trace", "clear_param_store", "deterministic", "distributions", "enable_validation", "errors",
+    "factor", "get_param_store", "handlers", "infer", "optim", "param", "plate", "poutine", "sample",
+    "set_rng_seed", "validation_enabled",
+]  # fmt: skip

@@ -1,0 +1,149 @@
+"""When numbers and shapes are checked.
+
+Shapes are compared at once: it costs nothing. Looking at numbers costs a wait for the device, so an inference
+step collects its questions and asks them together, once; outside a step each is asked on the spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
+
+from . import errors
+
+if TYPE_CHECKING:
+    from .effects import Message
+
+
+class Question(NamedTuple):
+    holds: Tensor  # a boolean scalar
+    error: object  # called for the error to raise when it does not hold
+
+
+_PENDING: ContextVar[list[Question] | None] = ContextVar("pplkit_pending_checks", default=None)
+_enabled = True
+
+
+def enable_validation(is_validate: bool = True) -> None:
+    """Switch the engine's checks of shapes, parameters and supports on or off.
+
+    >>> enable_validation(False)
+    >>> enable_validation(True)
+    """
+    global _enabled
+    _enabled = bool(is_validate)
+
+
+@contextmanager
+def validation_enabled(is_validate: bool = True) -> Iterator[None]:
+    """As `enable_validation`, for the block only."""
+    before = _enabled
+    enable_validation(is_validate)
+    try:
+        yield
+    finally:
+        enable_validation(before)
+
+
+@contextmanager
+def asked_together() -> Iterator[list[Question]]:
+    """Collect the questions of the block; `settle` asks them."""
+    questions: list[Question] = []
+    token = _PENDING.set(questions)
+    try:
+        yield questions
+    finally:
+        _PENDING.reset(token)
+
+
+def settle(questions: list[Question], *numbers: Tensor) -> list[float]:
+    """Ask all questions and fetch the numbers, in one transfer from the device; raise the first error."""
+    device = numbers[0].device if numbers else torch.device("cpu")
+    asked = [q.holds.detach().to(device, torch.float64) for q in questions]
+    wanted = [n.detach().to(device, torch.float64) for n in numbers]
+    answers = torch.stack(asked + wanted).tolist()
+    for question, held in zip(questions, answers, strict=False):
+        if not held:
+            raise question.error()
+    return answers[len(questions) :]
+
+
+def _ask(holds: Tensor, error) -> None:
+    pending = _PENDING.get()
+    if pending is not None:
+        pending.append(Question(holds, error))
+    elif not bool(holds):
+        raise error()
+
+
+def parameters(fn, name: str | None = None, where=None) -> None:
+    """Are a distribution's parameters what its family allows?"""
+    if not _enabled or getattr(fn, "_parameters_checked", False):
+        return
+    for part, parameter, value, constraint in _constrained(fn):
+        _ask(
+            constraint.check(value).all(),
+            lambda part=part, p=parameter, v=value, c=constraint: errors.bad_parameter(
+                name, where or errors.user_frame(), part, p, v, c
+            ),
+        )
+    fn._parameters_checked = True
+
+
+def _constrained(fn) -> Iterator[tuple]:
+    for parameter, constraint in fn.arg_constraints.items():
+        if constraints.is_dependent(constraint):
+            continue
+        derived = isinstance(getattr(type(fn), parameter, None), lazy_property)
+        if derived and parameter not in fn.__dict__:
+            continue
+        yield fn, parameter, getattr(fn, parameter), constraint
+    for parameter, value, constraint in getattr(fn, "relations", tuple)():
+        yield fn, parameter, value, constraint
+    for inner in ("base_dist", "mixture_distribution", "component_distribution"):
+        if inner in fn.__dict__ and not fn.arg_constraints:
+            yield from _constrained(fn.__dict__[inner])
+
+
+def sample_shapes(msg: Message) -> None:
+    """Does a value that was given fit its distribution and its plates?"""
+    if not _enabled:
+        return
+    fn, value = msg.fn, msg.value
+    event_dim = len(fn.event_shape)
+    batch = value.shape[: value.dim() - event_dim]
+    if value.shape[value.dim() - event_dim :] != fn.event_shape or value.dim() < event_dim:
+        raise errors.value_against_distribution(msg)
+    for frame in msg.plates:
+        if frame.vectorized and len(batch) >= -frame.dim and batch[frame.dim] not in (1, frame.size):
+            raise errors.plate_against_value(msg, frame, batch[frame.dim])
+    for ours, theirs in zip(reversed(batch), reversed(fn.batch_shape), strict=False):
+        if ours != theirs and 1 not in (ours, theirs):
+            raise errors.value_against_distribution(msg)
+
+
+def sample_value(msg: Message) -> None:
+    """Is a value that was given inside the support?"""
+    fn, value = msg.fn, msg.value
+    if not _enabled or constraints.is_dependent(fn.support):
+        return
+    name, where, origin = msg.name, msg.where, errors._origin(msg)
+    _ask(fn.support.check(value).all(), lambda: errors.outside_support(name, where, fn, value, origin))
+
+
+def plated(site: Message) -> None:
+    """Does every dimension of a site's log-probability belong to a plate?"""
+    if not _enabled:
+        return
+    shape = site.log_prob.shape
+    sizes = {frame.dim: frame.size for frame in site.plates if frame.vectorized}
+    for dim in range(-1, -len(shape) - 1, -1):
+        if shape[dim] > 1 and sizes.get(dim) != shape[dim]:
+            raise errors.not_in_a_plate(site, dim, shape[dim], shape)

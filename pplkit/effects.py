@@ -1,0 +1,258 @@
+"""How a statement becomes an effect.
+
+A statement (`sample`, `param`, `plate`, ...) does nothing by itself: it writes a `Message` and hands it to
+`perform`. The message travels *down* the stack of handlers, innermost first, each free to change it; what no
+handler has answered is answered by the default behaviour; then it travels back *up*, each handler seeing the
+outcome. Everything else in the engine (tracing, conditioning, inference) is a handler.
+
+The stack belongs to a context (`contextvars`): threads and asyncio tasks never meet each other's handlers.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import checks, errors
+from .errors import Where
+from .params import get_param_store
+
+
+class PlateFrame(NamedTuple):
+    """One plate that a statement stands in: the dimension it occupies, and how many rows it has there."""
+
+    name: str
+    dim: int | None  # negative, counted from the right; None while a plate is looped over
+    size: int  # rows present (the subsample's size, when there is one)
+    full_size: int  # rows in the whole population
+    counter: int = 0  # which row, while a plate is looped over
+
+    @property
+    def vectorized(self) -> bool:
+        return self.dim is not None
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """What one statement says, and what became of it; a trace keeps it as the statement's site.
+
+    Fields can also be read by the keys that Pyro gives them: `site["value"]`, `site["cond_indep_stack"]`.
+    """
+
+    type: str  # sample, param, plate, deterministic, subsample
+    name: str
+    fn: Any  # a distribution; for other statements, what computes the default value
+    args: tuple = ()
+    kwargs: dict = field(default_factory=dict)
+    value: Any = None
+    is_observed: bool = False
+    plates: tuple[PlateFrame, ...] = ()  # outermost first
+    scale: Any = 1.0  # multiplies the log-probability
+    mask: Any = None  # where the log-probability counts
+    infer: dict = field(default_factory=dict)  # advice to inference algorithms
+    done: bool = False  # the value stands: handlers must not replace it
+    stop: bool = False  # handlers further out must not see this message
+    where: Where | None = None  # the user's file and line
+    _log_prob: Tensor | None = None
+
+    @property
+    def log_prob(self) -> Tensor:
+        """Log-probability of a sample site's value, masked and scaled; shape: that of its plates."""
+        if self._log_prob is None:
+            self._log_prob = scale_and_mask(self.unscaled_log_prob, self.scale, self.mask)
+        return self._log_prob
+
+    @property
+    def unscaled_log_prob(self) -> Tensor:
+        """Log-probability of a sample site's value, by its distribution alone."""
+        return self.fn.log_prob(self.value, *self.args, **self.kwargs)
+
+    @property
+    def log_prob_sum(self) -> Tensor:
+        """`log_prob`, summed: a scalar."""
+        return self.log_prob.sum()
+
+    def __getitem__(self, key: str) -> Any:
+        return getattr(self, _PYRO_KEYS.get(key, key))
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        setattr(self, _PYRO_KEYS.get(key, key), value)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return getattr(self, _PYRO_KEYS.get(key, key), default)
+
+
+_PYRO_KEYS = {"cond_indep_stack": "plates"}
+
+
+def scale_and_mask(log_prob: Tensor, scale: Any = 1.0, mask: Any = None) -> Tensor:
+    """A log-probability where `mask` is true, zero elsewhere, times `scale`."""
+    if mask is not None:
+        if not isinstance(mask, Tensor):
+            log_prob = log_prob if mask else torch.zeros_like(log_prob)
+        else:
+            log_prob = torch.where(mask, log_prob, log_prob.new_zeros(()))
+    return log_prob if isinstance(scale, float) and scale == 1.0 else log_prob * scale
+
+
+class Entry(NamedTuple):
+    """A handler's place on the stack."""
+
+    handler: Handler  # what acts
+    owner: Handler  # the object whose `with` put it there
+    generator: FrameType | None  # the generator that holds that `with` open, if it is one
+    mark: int  # the parameter store's, when it was put there
+
+
+_STACK: ContextVar[tuple[Entry, ...]] = ContextVar("pplkit_handlers", default=())
+
+
+def active_handlers() -> list[Handler]:
+    """The handlers in force here, outermost first."""
+    stack = _STACK.get()
+    if any(entry.generator is not None for entry in stack):
+        running = set(_frames(sys._getframe()))
+        stack = [e for e in stack if e.generator is None or e.generator in running]
+    return [entry.handler for entry in stack]
+
+
+def perform(msg: Message) -> Any:
+    """Send a message down the stack and back up; return its value."""
+    stack = active_handlers()
+    reached = 0
+    for reached, handler in enumerate(reversed(stack), start=1):
+        handler.process_message(msg)
+        if msg.stop:
+            break
+    _answer(msg)
+    for handler in stack[len(stack) - reached :]:
+        handler.postprocess_message(msg)
+    return msg.value
+
+
+def _answer(msg: Message) -> None:
+    """The default behaviour: what no handler has decided is drawn, or computed."""
+    given = msg.value is not None
+    if msg.type == "sample":
+        checks.parameters(msg.fn, msg.name, msg.where)
+        if given:
+            checks.sample_shapes(msg)
+            checks.sample_value(msg)
+    if not given:
+        try:
+            msg.value = msg.fn(*msg.args, **msg.kwargs)
+        except (RuntimeError, ValueError) as fault:
+            if msg.type != "sample" or isinstance(fault, errors.PplkitError):
+                raise
+            raise errors.failed_draw(msg, fault) from fault
+    msg.done = True
+
+
+class Handler:
+    """Reinterprets the statements made while it is in force.
+
+    Use it as a context manager, around a function, or as a decorator: `with h(...):`, `h(model, ...)`,
+    `@h(...)`. An exception inside takes the handler off the stack, and with it the parameters that the failed run
+    has added. Subclasses override `process_message` (on the way down, innermost handler first) and
+    `postprocess_message` (on the way up); both receive the `Message` and change it in place.
+
+    >>> class shout(Handler):
+    ...     def postprocess_message(self, msg):
+    ...         print(msg.type, msg.name.upper())
+    >>> from pplkit import deterministic
+    >>> with shout():
+    ...     _ = deterministic("x", torch.tensor(1.0))
+    deterministic X
+    """
+
+    generators = None  # the random streams of a `seed`
+    remembers_plates = False  # whether a plate entered twice in a run finds its rows again
+
+    def __init__(self, fn: Callable | None = None):
+        if fn is not None and not callable(fn):
+            raise errors.not_callable(type(self).__name__, fn)
+        self.fn = fn
+        if fn is not None:
+            functools.update_wrapper(self, fn, updated=())
+
+    def process_message(self, msg: Message) -> None:
+        """See, or change, a statement before it has a value."""
+
+    def postprocess_message(self, msg: Message) -> None:
+        """See, or change, a statement once it has one."""
+
+    def activation(self) -> Handler:
+        """What goes onto the stack: itself, or a fresh copy where a run has state of its own."""
+        return self
+
+    def __enter__(self):
+        self._push(self.activation(), sys._getframe(1))
+        return self
+
+    def _push(self, handler: Handler, caller: FrameType | None) -> None:
+        generator = caller if caller is not None and _is_loose_generator(caller) else None
+        mark = get_param_store().mark()
+        _STACK.set((*_STACK.get(), Entry(handler, self, generator, mark)))
+
+    def __exit__(self, exc_type, exc, tb) -> None:
+        stack, caller = _STACK.get(), sys._getframe(1)
+        mine = [i for i, entry in enumerate(stack) if entry.owner is self]
+        own = [i for i in mine if stack[i].generator is caller]
+        if mine:
+            at = (own or mine)[-1]
+            # What is still above was left behind by an interrupt, unless a generator holds it.
+            above = (entry for entry in stack[at + 1 :] if entry.generator is not None)
+            _STACK.set((*stack[:at], *above))
+            if exc_type is not None:
+                get_param_store().roll_back(stack[at].mark)
+
+    def __call__(self, *args, **kwargs):
+        if self.fn is None:
+            if len(args) != 1 or kwargs or not callable(args[0]):
+                raise errors.decorator_needs_function(type(self).__name__)
+            wrapped = copy.copy(self)
+            functools.update_wrapper(wrapped, args[0], updated=())
+            wrapped.fn = args[0]
+            return wrapped
+        with self:
+            return self.fn(*args, **kwargs)
+
+    def __get__(self, instance, owner=None):
+        # A decorated method is bound like any other.
+        return self if instance is None else functools.partial(self.__call__, instance)
+
+    def __repr__(self) -> str:
+        inner = getattr(self.fn, "__name__", "") if self.fn is not None else ""
+        return f"<{type(self).__name__}({inner})>"
+
+
+def _is_loose_generator(frame: FrameType) -> bool:
+    """Whether a `with` in this frame can be left hanging by whoever drives the generator.
+
+    A generator that waits at a `yield` inside `with plate(...)` may be abandoned there; its handlers are in
+    force only while it runs. Not so one driven by `contextlib` or a pytest fixture: these wait at their `yield`
+    just *because* the block around it is running.
+    """
+    if not frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+        return False
+    driver = frame.f_back
+    while driver is not None and driver.f_code.co_flags & inspect.CO_GENERATOR:
+        driver = driver.f_back
+    home = driver.f_globals.get("__name__", "") if driver is not None else ""
+    return not home.startswith(("contextlib", "_pytest", "pytest"))
+
+
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -1,0 +1,595 @@
+"""What a learner is told when something is wrong.
+
+Every error says what happened and at which site, where in the learner's own file, what was found, what was
+expected, and what to do about it. The wording lives here; the engine only says which error it is. First lines
+keep the phrases that users of Pyro search for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .effects import Message, PlateFrame
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class PplkitError(Exception):
+    """Any error that the engine raises itself.
+
+    Attributes:
+        site: the name of the statement it is about, or None.
+        where: the user's file and line, or None.
+    """
+
+    def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
+        self.site, self.where = site, where
+        lines = [headline]
+        parts = {"where": where, "found": found, "expected": expected, "remedy": remedy}
+        lines += [f"  {label + ':':<10}{text}" for label, text in parts.items() if text]
+        super().__init__("\n".join(lines))
+
+
+class ModelError(PplkitError, RuntimeError):
+    """Statements that contradict each other: two sites of one name, a guide that does not fit its model."""
+
+
+class PlateError(PplkitError, ValueError):
+    """A plate with an impossible size or dimension."""
+
+
+class ShapeError(PplkitError, ValueError):
+    """A tensor whose shape does not fit its distribution or its plates."""
+
+
+class DistributionError(PplkitError, ValueError):
+    """A distribution's parameters, or a value, outside what the distribution allows."""
+
+
+class ParamError(PplkitError, ValueError):
+    """A parameter that is missing, left over from another model, or outside its constraint."""
+
+
+class InferenceError(PplkitError, RuntimeError):
+    """Inference that cannot go on: a loss that is not finite."""
+
+
+class UsageError(PplkitError, TypeError):
+    """A call with the wrong kind of argument."""
+
+
+# -- where ----------------------------------------------------------------------------------------------
+
+
+class Where(NamedTuple):
+    """A line of the user's own code."""
+
+    filename: str
+    line: int
+
+    def __str__(self) -> str:
+        cell = _notebook_cell(self.filename)
+        if cell:
+            return f"{cell}, line {self.line}"
+        return f"{_shortest(self.filename)}, line {self.line}"
+
+
+def user_frame() -> Where | None:
+    """The innermost line outside the engine and torch's distributions."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    return Where(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
+
+
+def _notebook_cell(filename: str) -> str | None:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    compiler = getattr(shell, "compile", None)
+    name = compiler.format_code_name(filename) if hasattr(compiler, "format_code_name") else None
+    return " ".join(name).replace("In[", "In [") if name else None
+
+
+def _shortest(filename: str) -> str:
+    if filename.startswith("<"):
+        return filename
+    relative = os.path.relpath(filename) if os.path.splitdrive(filename)[0] == os.path.splitdrive(os.getcwd())[0] else filename
+    return filename if relative.startswith("..") else relative
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """'did you mean ...?', or the list of what there is."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return "there is " + (", ".join(map(repr, known)) if known else "none")
+
+
+# -- what went wrong --------------------------------------------------------------------------------------
+
+
+def not_callable(handler: str, found: Any) -> UsageError:
+    return UsageError(
+        f"{type(found).__name__} is not callable, did you mean to pass it as a keyword arg?",
+        where=user_frame(),
+        found=f"{handler}({_brief(found)}, ...)",
+        expected=f"{handler}(model, ...), or keywords alone: @{handler}(...), with {handler}(...):",
+    )
+
+
+def decorator_needs_function(handler: str) -> UsageError:
+    return UsageError(
+        f"{handler}(...) was called without a model to run",
+        where=user_frame(),
+        expected=f"{handler}(model, ...)(*args), or {handler}(...) as a decorator or in a `with`",
+    )
+
+
+def name_not_string(statement: str, found: Any) -> UsageError:
+    return UsageError(
+        f"{statement} needs a name first",
+        where=user_frame(),
+        found=_brief(found),
+        expected=f'a string, as in {statement}("x", ...)',
+    )
+
+
+def not_a_distribution(name: str, found: Any) -> UsageError:
+    return UsageError(
+        f"site {name!r} has no distribution",
+        site=name,
+        where=user_frame(),
+        found=_brief(found),
+        expected='a distribution, as in sample("x", dist.Normal(0., 1.))',
+        remedy="for a fixed value use deterministic(name, value); for a parameter, param(name, value)",
+    )
+
+
+def value_not_tensor(name: str, found: Any) -> UsageError:
+    return UsageError(
+        f"site {name!r} was given a value that is no number",
+        site=name,
+        where=user_frame(),
+        found=_brief(found),
+        expected="a tensor, a NumPy array, a number, or lists of numbers",
+    )
+
+
+def duplicate_site(msg: Message, first: Message) -> ModelError:
+    kinds = {first.type, msg.type}
+    if kinds == {"sample"}:
+        head = f"Multiple sample sites named {msg.name!r}"
+    elif len(kinds) == 1:
+        head = f"Multiple {msg.type} sites named {msg.name!r}"
+    else:
+        head = f"{msg.name!r} is already in the trace as a {first.type} site, now it is a {msg.type} site"
+    return ModelError(
+        head,
+        site=msg.name,
+        where=msg.where,
+        found=f"first used at {first.where}",
+        expected="every name once in a run",
+        remedy=f'give one of them another name; in a loop, number them: f"{msg.name}_{{i}}"',
+    )
+
+
+def missing_argument(handler: str, argument: str, expected: str) -> UsageError:
+    return UsageError(f"{handler} needs {argument}", where=user_frame(), expected=expected)
+
+
+def wrong_argument(handler: str, argument: str, found: Any, expected: str) -> UsageError:
+    return UsageError(
+        f"{handler} cannot use this {argument.rstrip('=')}",
+        where=user_frame(),
+        found=f"{argument}{_brief(found)}",
+        expected=expected,
+    )
+
+
+def block_both_ways() -> UsageError:
+    return UsageError(
+        "block was told both what to hide and what to expose",
+        where=user_frame(),
+        expected="one of the two: hide=[...] hides these alone, expose=[...] hides all others",
+    )
+
+
+def replayed_site_differs(msg: Message, then: Message) -> ModelError:
+    kind = "an observed" if then.is_observed else f"a {then.type}"
+    return ModelError(
+        f"site {msg.name!r} must be sample in trace",
+        site=msg.name,
+        where=msg.where,
+        found=f"the trace that is replayed has {kind} site {msg.name!r}, from {then.where}",
+        expected=f"a {msg.type} site that was drawn",
+    )
+
+
+def plate_size(name: str, size: Any, what: str = "size") -> PlateError:
+    return PlateError(
+        f"plate {name!r}: Expected {what} > 0 but got {size}",
+        site=name,
+        where=user_frame(),
+        found=f"{what}={_brief(size)}",
+        expected="a whole number, at least 1",
+        remedy="is the data empty? a plate needs at least one row" if size == 0 else None,
+    )
+
+
+def subsample_too_large(name: str, size: int, subsample_size: int) -> PlateError:
+    return PlateError(
+        f"plate {name!r}: the subsample is larger than the plate",
+        site=name,
+        where=user_frame(),
+        found=f"size={size}, subsample_size={subsample_size}",
+        expected=f"subsample_size between 1 and {size}",
+    )
+
+
+def subsample_mismatch(name: str, subsample_size: int, indices: int) -> PlateError:
+    return PlateError(
+        f"plate {name!r}: subsample does not have subsample_size={subsample_size} rows",
+        site=name,
+        where=user_frame(),
+        found=f"{indices} indices",
+        remedy="leave subsample_size out: it is the number of indices",
+    )
+
+
+def plate_dim_positive(name: str, dim: Any) -> PlateError:
+    return PlateError(
+        f"plate {name!r}: Expected dim < 0 to index from the right, actual {_brief(dim)}",
+        site=name,
+        where=user_frame(),
+        expected="a negative dimension: -1 is the rightmost batch dimension, -2 the one left of it",
+    )
+
+
+def plate_dim_taken(name: str, dim: int, other: PlateFrame) -> PlateError:
+    return PlateError(
+        f"collide at dim={dim}: plates {other.name!r} and {name!r}",
+        site=name,
+        where=user_frame(),
+        found=f"plate {other.name!r} already has dim {dim}",
+        expected="one plate for each dimension",
+        remedy="leave dim= out, and a free one is chosen; or give one of them another dim",
+    )
+
+
+def plate_inside_itself(name: str) -> PlateError:
+    return PlateError(
+        f"plate {name!r} is entered inside itself",
+        site=name,
+        where=user_frame(),
+        remedy="give the inner plate a name of its own",
+    )
+
+
+def plate_resized(msg: Message, first: Message) -> PlateError:
+    return PlateError(
+        f"plate {msg.name!r} has two sizes in one run",
+        site=msg.name,
+        where=msg.where,
+        found=f"size {msg.fn.size} here, {first.fn.size} at {first.where}",
+        remedy="give the two plates two names",
+    )
+
+
+def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
+    return ShapeError(
+        f"Shape mismatch inside plate({frame.name!r}) at site {msg.name!r}: "
+        f"dim {frame.dim}, {frame.size} vs {found}",
+        site=msg.name,
+        where=msg.where,
+        found=f"{_family(msg.fn)} with batch shape {_shape(msg.fn.batch_shape)}: {found} at dim {frame.dim}",
+        expected=f"1 or {frame.size} at dim {frame.dim}, the size of plate {frame.name!r}",
+        remedy=f"make the plate's size {found}, the parameters' {frame.size}; or, if the {found} belong to one row "
+        f"of the plate, declare them one event: .to_event(1)",
+    )
+
+
+def plate_against_value(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
+    remedy = f"make the plate's size agree with the data: plate({frame.name!r}, len(data))"
+    if frame.size < frame.full_size and found == frame.full_size:
+        remedy = f"index the data with the plate's subsample: with plate({frame.name!r}, ...) as i: ... data[i]"
+    return ShapeError(
+        f"Shape mismatch inside plate({frame.name!r}) at site {msg.name!r}: "
+        f"the plate has {frame.size} rows, the {_origin(msg)} value {found}",
+        site=msg.name,
+        where=msg.where,
+        found=f"value of shape {_shape(msg.value.shape)}: {found} at dim {frame.dim}",
+        expected=f"{frame.size} at dim {frame.dim}, the size of plate {frame.name!r}",
+        remedy=remedy,
+    )
+
+
+def value_against_distribution(msg: Message) -> ShapeError:
+    return ShapeError(
+        f"Shape mismatch at site {msg.name!r}: the {_origin(msg)} value does not fit its distribution",
+        site=msg.name,
+        where=msg.where,
+        found=f"value of shape {_shape(msg.value.shape)}",
+        expected=f"shape {_shape(msg.fn.batch_shape + msg.fn.event_shape)} from {_family(msg.fn)} "
+        f"(batch {_shape(msg.fn.batch_shape)}, event {_shape(msg.fn.event_shape)})",
+    )
+
+
+def not_in_a_plate(site: Message, dim: int, size: int, shape) -> ShapeError:
+    frames = [f for f in site.plates if f.vectorized]
+    inside = ", ".join(f"{f.name!r} (dim {f.dim}, size {f.size})" for f in frames) or "no plate"
+    return ShapeError(
+        f"at site {site.name!r}, invalid log_prob shape {_shape(shape)}: "
+        f"dimension {dim} has size {size} and belongs to no plate",
+        site=site.name,
+        where=site.where,
+        found=f"log-probabilities of shape {_shape(shape)} inside {inside}",
+        expected="each dimension of the log-probability to belong to a plate, or to one event",
+        remedy=f"if the {size} are independent, enclose the statement in `with plate(..., {size}):`; "
+        f"if they are one variable, declare it: .to_event({-dim})",
+    )
+
+
+def bad_parameter(name: str | None, where, fn, parameter: str, value: Tensor, constraint) -> DistributionError:
+    site = f" at site {name!r}" if name else ""
+    return DistributionError(
+        f"Expected parameter {parameter} of distribution {_family(fn)}{site} "
+        f"to satisfy the constraint {constraint}",
+        site=name,
+        where=where,
+        found=f"{parameter} = {_offender(value, constraint)}",
+        expected=f"{parameter} {in_words(constraint)}",
+        remedy=_remedy_for_parameter(parameter, constraint),
+    )
+
+
+def outside_support(name: str | None, where, fn, value: Tensor, origin: str) -> DistributionError:
+    site = f" at site {name!r}" if name else ""
+    return DistributionError(
+        f"Expected value argument{site} to be within the support {fn.support} of distribution {_family(fn)}",
+        site=name,
+        where=where,
+        found=f"{origin} value {_offender(value, fn.support)}",
+        expected=f"every value {in_words(fn.support)}",
+        remedy="check the data, or choose a distribution whose support holds them",
+    )
+
+
+def unknown_param(name: str, known: list[str]) -> ParamError:
+    class MissingParam(ParamError, KeyError):
+        __str__ = ParamError.__str__
+
+    return MissingParam(
+        f"no parameter named {name!r}", site=name, where=user_frame(), found=nearest(name, known)
+    )
+
+
+def param_without_value(name: str, known: list[str], where) -> ParamError:
+    return ParamError(
+        f"parameter {name!r} has no value yet",
+        site=name,
+        where=where,
+        found=f"param({name!r}) without an initial value; {nearest(name, known)}",
+        remedy=f"give one: param({name!r}, torch.tensor(0.))",
+    )
+
+
+def stale_param(name: str, what: str, old, new, where) -> ParamError:
+    return ParamError(
+        f"parameter {name!r} is left over from an earlier run with another {what}",
+        site=name,
+        where=where,
+        found=f"{what} {old} in the parameter store",
+        expected=f"{what} {new}, as asked for here",
+        remedy="call clear_param_store() before fitting the changed model, or give the parameter another name",
+    )
+
+
+def param_outside_constraint(name: str, value: Tensor, constraint, where) -> ParamError:
+    return ParamError(
+        f"parameter {name!r} starts outside its constraint {constraint}",
+        site=name,
+        where=where or user_frame(),
+        found=_offender(value, constraint),
+        expected=f"a value {in_words(constraint)}",
+    )
+
+
+def param_not_float(name: str, value: Tensor, where) -> ParamError:
+    return ParamError(
+        f"parameter {name!r} is made of {value.dtype}, which has no gradient",
+        site=name,
+        where=where or user_frame(),
+        found=_brief(value),
+        expected=f"floating-point numbers: {value.tolist()!r} written as floats, or .float()"
+        if value.numel() < 4
+        else "floating-point numbers, as from .float()",
+    )
+
+
+def guide_site_missing(guide_msg: Message, model_names: list[str]) -> ModelError:
+    return ModelError(
+        f"Found vars in guide but not in model: {{{guide_msg.name!r}}}",
+        site=guide_msg.name,
+        where=guide_msg.where,
+        found=f"the guide samples {guide_msg.name!r}; {nearest(guide_msg.name, model_names)}",
+        expected="each unobserved sample of the guide to be one of the model",
+        remedy="use the model's name; for a variable of the guide alone, infer={'is_auxiliary': True}",
+    )
+
+
+def model_site_missing(msg: Message, guide_names: list[str]) -> ModelError:
+    return ModelError(
+        f"Found non-auxiliary vars in model but not in guide: {{{msg.name!r}}}",
+        site=msg.name,
+        where=msg.where,
+        found=f"the model samples {msg.name!r}, the guide does not; {nearest(msg.name, guide_names)}",
+        expected="each unobserved sample of the model to be one of the guide",
+        remedy=f"add sample({msg.name!r}, ...) to the guide, or observe it in the model with obs=",
+    )
+
+
+def guide_shape(msg: Message, guide_msg: Message) -> ShapeError:
+    def said(m):
+        return f"batch {_shape(m.fn.batch_shape)}, event {_shape(m.fn.event_shape)}"
+
+    return ShapeError(
+        f"Model and guide shapes disagree at site {msg.name!r}",
+        site=msg.name,
+        where=guide_msg.where,
+        found=f"in the guide {_family(guide_msg.fn)}: {said(guide_msg)}",
+        expected=f"as in the model ({msg.where}) {_family(msg.fn)}: {said(msg)}",
+        remedy="give the guide the same plates and .to_event as the model",
+    )
+
+
+def not_finite(what: str, step: int, culprit: Message | None) -> InferenceError:
+    found = None
+    if culprit is not None:
+        found = (
+            f"first at site {culprit.name!r}: value {_brief(culprit.value)}, log-probability "
+            f"{_brief(culprit.log_prob)} under {_described(culprit.fn)}"
+        )
+    return InferenceError(
+        f"Encountered NaN or infinity: {what} of step {step} is not finite",
+        site=culprit.name if culprit is not None else None,
+        where=culprit.where if culprit is not None else None,
+        found=found,
+        expected="finite numbers; the parameters are as they were before this step",
+        remedy="a smaller learning rate, another starting value, or a constraint on a parameter often cures it",
+    )
+
+
+def failed_draw(msg: Message, fault: Exception) -> DistributionError:
+    return DistributionError(
+        f"site {msg.name!r} could not be drawn from {_family(msg.fn)}",
+        site=msg.name,
+        where=msg.where,
+        found=str(fault).split("\n")[0],
+    )
+
+
+def optim_args_not_mapping(optimiser: str, found: Any) -> UsageError:
+    return UsageError(
+        f"{optimiser} needs its settings in a dictionary",
+        where=user_frame(),
+        found=_brief(found),
+        expected=f'{optimiser}({{"lr": 0.01}})',
+    )
+
+
+def unknown_option(optimiser: str, key: str, known: list[str]) -> UsageError:
+    return UsageError(
+        f"{optimiser} has no setting {key!r}", where=user_frame(), found=key, expected=", ".join(known),
+        remedy=nearest(key, known),
+    )  # fmt: skip
+
+
+def learning_rate(optimiser: str, found: Any) -> UsageError:
+    return UsageError(
+        f"{optimiser} cannot use this learning rate", where=user_frame(), found=f"lr={_brief(found)}",
+        expected="a positive number",
+    )  # fmt: skip
+
+
+# -- words ------------------------------------------------------------------------------------------------
+
+_WORDS = {
+    "Real()": "a real number, not NaN",
+    "Boolean()": "0 or 1",
+    "Simplex()": "non-negative, with sum 1",
+    "GreaterThan(lower_bound=0.0)": "greater than 0",
+    "GreaterThan(lower_bound=0)": "greater than 0",
+    "GreaterThanEq(lower_bound=0.0)": "0 or greater",
+    "GreaterThanEq(lower_bound=0)": "0 or greater",
+    "IntegerGreaterThan(lower_bound=0)": "a whole number, 0 or greater",
+    "CorrCholesky()": "a lower triangle with positive diagonal and rows of length 1",
+    "LowerCholesky()": "a lower triangle with positive diagonal",
+    "PositiveDefinite()": "symmetric and positive definite",
+}
+
+
+def in_words(constraint) -> str:
+    """A constraint as one would say it: 'greater than 0'."""
+    inner = getattr(constraint, "base_constraint", None)
+    if inner is not None:
+        return in_words(inner)
+    text = str(constraint)
+    if text in _WORDS:
+        return _WORDS[text]
+    lower, upper = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
+    whole = "a whole number " if "Integer" in type(constraint).__name__ else ""
+    if lower is not None and upper is not None:
+        return f"{whole}between {_brief(lower)} and {_brief(upper)}"
+    if lower is not None:
+        return f"{whole}greater than {_brief(lower)}"
+    if upper is not None:
+        return f"{whole}less than {_brief(upper)}"
+    return f"such that it satisfies {text}"
+
+
+def _remedy_for_parameter(parameter: str, constraint) -> str | None:
+    if "GreaterThan" in str(constraint) and "lower_bound=0" in str(constraint):
+        return f"for a learnt {parameter}: param(name, value, constraint=constraints.positive)"
+    return None
+
+
+def _offender(value: Tensor, constraint) -> str:
+    """The first element that breaks the constraint, and how many do."""
+    value = torch.as_tensor(value).detach()
+    bad = ~constraint.check(value)
+    if value.dim() == 0:
+        return _brief(value)
+    where = bad.nonzero()
+    if len(where) == 0:
+        return _brief(value)
+    index = where[0].tolist()
+    at = f"[{', '.join(map(str, index))}]" if index else ""
+    return f"{_brief(value[tuple(index)])} at {at}, {len(where)} of {bad.numel()}" if index else _brief(value)
+
+
+def _brief(value: Any) -> str:
+    """A value in a few characters."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+        if value.dim() == 0:
+            return f"{value.item():.6g}" if value.is_floating_point() else str(value.item())
+        if value.numel() <= 6:
+            return "[" + ", ".join(_brief(v) for v in value) + "]"
+        return f"{value.dtype} tensor of shape {_shape(value.shape)}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _shape(shape) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _family(fn) -> str:
+    base = fn
+    while type(base).__name__ == "Independent":
+        base = base.base_dist
+    return type(base).__name__
+
+
+def _described(fn) -> str:
+    """A distribution with its parameters' values: Normal(loc=0, scale=1)."""
+    base = fn
+    while type(base).__name__ == "Independent":
+        base = base.base_dist
+    names = [name for name in base.arg_constraints if name in base.__dict__]
+    return f"{_family(fn)}({', '.join(f'{name}={_brief(getattr(base, name))}' for name in names)})"
+
+
+def _origin(msg: Message) -> str:
+    return "observed" if msg.is_observed else "given"

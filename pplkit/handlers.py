@@ -1,0 +1,306 @@
+"""The handlers: many worlds of one program.
+
+Each is one small class, used as `handler(model, ...)`, as a decorator, or in a `with`. Read `effects.Handler`
+first; writing one's own takes two methods at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import errors
+from .effects import Handler, Message
+from .primitives import as_value
+from .randomness import Generators
+from .trace import Trace
+
+
+class trace(Handler):
+    """Record the run: `trace(model).get_trace(*args)`, or `with trace() as t: ...` and then `t.trace`.
+
+    Args:
+        fn: the model.
+        param_only: record parameters alone.
+
+    Raises:
+        ModelError: a name used twice.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> tr = trace(lambda: pplkit.sample("x", dist.Normal(0.0, 1.0))).get_trace()
+    >>> bool(tr.nodes["x"].value == tr.nodes["_RETURN"].value)
+    True
+    """
+
+    remembers_plates = True
+
+    def __init__(self, fn=None, graph_type: str | None = None, param_only: bool = False):
+        super().__init__(fn)
+        self.param_only = param_only
+        self.trace = Trace()
+
+    def __enter__(self):
+        self.trace = Trace()
+        return super().__enter__()
+
+    def __call__(self, *args, **kwargs):
+        if self.fn is None:
+            return super().__call__(*args, **kwargs)
+        with self:
+            self.trace.add(Message("args", "_INPUT", None, args, kwargs))
+            result = self.fn(*args, **kwargs)
+            self.trace.add(Message("return", "_RETURN", None, value=result))
+        return result
+
+    def get_trace(self, *args, **kwargs) -> Trace:
+        """Run the model; return what happened."""
+        self(*args, **kwargs)
+        return self.trace
+
+    def process_message(self, msg: Message) -> None:
+        known = self.trace.nodes.get(msg.name)
+        if known is None or msg.type == known.type == "param" or self.param_only:
+            return
+        if msg.type == known.type == "plate":
+            if msg.fn != known.fn:
+                raise errors.plate_resized(msg, known)
+            msg.value = known.value if msg.value is None else msg.value
+        else:
+            raise errors.duplicate_site(msg, known)
+
+    def postprocess_message(self, msg: Message) -> None:
+        if msg.type == "param" or not self.param_only:
+            self.trace.add(msg)
+
+
+class replay(Handler):
+    """Repeat a run: sites that the other trace has take its values, the rest are drawn afresh.
+
+    Args:
+        fn: the model.
+        trace: the run to repeat, as from `trace(model).get_trace()`.
+        params: values for parameters, by name.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0))
+    >>> tr = pplkit.handlers.trace(model).get_trace()
+    >>> bool(replay(model, trace=tr)() == tr.nodes["x"].value)
+    True
+    """
+
+    def __init__(self, fn=None, trace: Trace | None = None, params: Mapping[str, Tensor] | None = None):
+        super().__init__(fn)
+        if trace is None and params is None:
+            raise errors.missing_argument("replay", "trace=", "a Trace, as from trace(model).get_trace()")
+        if trace is not None and not hasattr(trace, "nodes"):
+            raise errors.wrong_argument("replay", "trace=", trace, "a Trace, as from trace(model).get_trace()")
+        self.trace, self.params = trace, params
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type == "param" and self.params is not None and msg.name in self.params:
+            msg.value = self.params[msg.name]
+            return
+        then = self.trace.nodes.get(msg.name) if self.trace is not None else None
+        if then is None or msg.is_observed or msg.done or msg.type not in ("sample", "plate"):
+            return
+        if then.type != msg.type or then.is_observed:
+            raise errors.replayed_site_differs(msg, then)
+        if msg.type == "sample":
+            msg.infer = {**msg.infer, **_kept(then.infer)}
+        msg.value = then.value
+
+
+def _kept(infer: dict) -> dict:
+    return {key: value for key, value in infer.items() if key != "is_auxiliary"}
+
+
+class condition(Handler):
+    """Observe named sites: as if the model had `obs=` there.
+
+    Args:
+        fn: the model.
+        data: values by name (a dictionary, or a Trace, whose drawn values are taken); None: not observed.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0))
+    >>> tr = trace(condition(model, data={"x": torch.tensor(2.0)})).get_trace()
+    >>> tr.nodes["x"].value, tr.nodes["x"].is_observed
+    (tensor(2.), True)
+    """
+
+    def __init__(self, fn=None, data: Mapping[str, Any] | Trace | None = None):
+        super().__init__(fn)
+        self.data = _by_name("condition", data)
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type == "sample" and msg.name in self.data:
+            value = self.data[msg.name]
+            msg.value = None if value is None else as_value(msg.name, value)
+            msg.is_observed = value is not None
+
+
+def _by_name(handler: str, data: Any) -> Mapping[str, Any]:
+    if isinstance(data, Trace):
+        return {name: data.nodes[name].value for name in data.stochastic_nodes}
+    if not isinstance(data, Mapping):
+        raise errors.wrong_argument(handler, "data=", data, 'values by name, as {"x": torch.tensor(1.)}')
+    return data
+
+
+class substitute(Handler):
+    """Put values in the place of parameters and of drawn sites, without observing them.
+
+    Args:
+        fn: the model.
+        data: values by name.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.param("loc", torch.tensor(0.0))
+    >>> substitute(model, data={"loc": torch.tensor(1.5)})()
+    tensor(1.5000)
+    """
+
+    def __init__(self, fn=None, data: Mapping[str, Any] | None = None):
+        super().__init__(fn)
+        self.data = _by_name("substitute", data)
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type in ("sample", "param") and msg.name in self.data and not msg.is_observed:
+            msg.value = as_value(msg.name, self.data[msg.name])
+
+
+class block(Handler):
+    """Hide sites from the handlers further out. Without arguments, hide all.
+
+    Args:
+        fn: the model.
+        hide_fn, expose_fn: functions of a message: which to hide, or which alone to show.
+        hide, expose: names.
+        hide_types, expose_types: types of statement: "sample", "param", "plate", ...
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> def model():
+    ...     pplkit.sample("x", dist.Normal(0.0, 1.0))
+    ...     pplkit.sample("y", dist.Normal(0.0, 1.0))
+    >>> trace(block(model, hide=["x"])).get_trace().stochastic_nodes
+    ['y']
+    """
+
+    def __init__(
+        self,
+        fn=None,
+        hide_fn: Callable[[Message], bool] | None = None,
+        expose_fn: Callable[[Message], bool] | None = None,
+        hide_all: bool = True,
+        expose_all: bool = False,
+        hide: Iterable[str] | None = None,
+        expose: Iterable[str] | None = None,
+        hide_types: Iterable[str] | None = None,
+        expose_types: Iterable[str] | None = None,
+    ):
+        super().__init__(fn)
+        hiding, showing = (hide_fn, hide, hide_types), (expose_fn, expose, expose_types)
+        if any(x is not None for x in hiding) and any(x is not None for x in showing):
+            raise errors.block_both_ways()
+        for label, names in (("hide", hide), ("expose", expose)):
+            if isinstance(names, str):
+                raise errors.wrong_argument("block", f"{label}=", names, f"a list of names, as [{names!r}]")
+        self.hide_fn, self.expose_fn = hide_fn, expose_fn
+        self.hide, self.hide_types = set(hide or ()), set(hide_types or ())
+        self.expose, self.expose_types = set(expose or ()), set(expose_types or ())
+        self.by_default = not any(x is not None for x in hiding) and hide_all and not expose_all
+
+    def process_message(self, msg: Message) -> None:
+        if self.expose_fn is not None:
+            hidden = not self.expose_fn(msg)
+        elif self.expose or self.expose_types:
+            hidden = msg.name not in self.expose and msg.type not in self.expose_types
+        elif self.hide_fn is not None:
+            hidden = self.hide_fn(msg)
+        else:
+            hidden = self.by_default or msg.name in self.hide or msg.type in self.hide_types
+        msg.stop = msg.stop or bool(hidden)
+
+
+class mask(Handler):
+    """Let log-probabilities count only where the mask is true.
+
+    Args:
+        fn: the model.
+        mask: a bool, or a boolean tensor that broadcasts with the plates.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.Normal(torch.zeros(2), 1.0), obs=torch.zeros(2))
+    >>> trace(mask(model, mask=torch.tensor([True, False]))).get_trace().nodes["x"].log_prob
+    tensor([-0.9189,  0.0000])
+    """
+
+    def __init__(self, fn=None, mask: bool | Tensor | None = None):
+        super().__init__(fn)
+        if not isinstance(mask, bool) and not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
+            raise errors.wrong_argument("mask", "mask=", mask, "True, False, or a tensor of booleans")
+        self.mask = mask
+
+    def process_message(self, msg: Message) -> None:
+        msg.mask = self.mask if msg.mask is None else msg.mask & self.mask
+
+
+class scale(Handler):
+    """Multiply log-probabilities.
+
+    Args:
+        fn: the model.
+        scale: a positive number, or a tensor that broadcasts with the plates.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0), obs=torch.tensor(0.0))
+    >>> round(trace(scale(model, scale=2.0)).get_trace().log_prob_sum().item(), 4)
+    -1.8379
+    """
+
+    def __init__(self, fn=None, scale: float | Tensor | None = None):
+        super().__init__(fn)
+        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
+        if not isinstance(scale, Tensor) and not (number and scale > 0):
+            raise errors.wrong_argument("scale", "scale=", scale, "a positive number or a tensor")
+        self.scale = float(scale) if number else scale
+
+    def process_message(self, msg: Message) -> None:
+        msg.scale = self.scale * msg.scale
+
+
+class seed(Handler):
+    """Draw from random streams of one's own: every run inside starts from the same seed.
+
+    Only this context's draws are concerned: statements, and draws from pplkit's distributions. Torch's global
+    generator, other threads and other tasks are untouched.
+
+    Args:
+        fn: the model.
+        rng_seed: a whole number, 0 ≤ rng_seed < 2³².
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = seed(lambda: pplkit.sample("x", dist.Normal(0.0, 1.0)), rng_seed=0)
+    >>> bool(model() == model())
+    True
+    """
+
+    def __init__(self, fn=None, rng_seed: int | None = None):
+        super().__init__(fn)
+        if isinstance(rng_seed, Tensor) and rng_seed.dim() == 0:
+            rng_seed = int(rng_seed)
+        if isinstance(rng_seed, bool) or not hasattr(rng_seed, "__index__") or not 0 <= rng_seed < 2**32:
+            raise errors.wrong_argument("seed", "rng_seed=", rng_seed, "a whole number from 0 to 2**32 - 1")
+        self.rng_seed = int(rng_seed)
+
+    def activation(self) -> Handler:
+        return _Seeded(Generators(self.rng_seed))
+
+
+class _Seeded(Handler):
+    def __init__(self, generators: Generators):
+        super().__init__()
+        self.generators = generators

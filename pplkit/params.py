@@ -1,0 +1,233 @@
+"""The parameter store: constrained outside, unconstrained inside.
+
+An optimiser moves freely over the real line; a scale must stay positive. So each parameter is kept as an
+unconstrained leaf tensor, and read through the bijection that its constraint asks for.
+
+The store belongs to a context: a new thread starts with an empty one, an asyncio task with a copy of its creator's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints
+
+from . import errors
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    unconstrained: Tensor  # the leaf that an optimiser moves
+    constraint: constraints.Constraint
+    event_dim: int | None = None
+
+    def value(self) -> Tensor:
+        if self.constraint is constraints.real:
+            return self.unconstrained
+        return biject_to(self.constraint)(self.unconstrained)
+
+
+class ParamStore:
+    """Named parameters of a context; behaves like a dictionary of constrained tensors.
+
+    As a context manager it becomes the current store inside the block:
+
+    >>> import torch, pplkit
+    >>> with ParamStore() as store:
+    ...     scale = pplkit.param("scale", torch.tensor(2.0), constraint=constraints.positive)
+    >>> store["scale"], store.unconstrained("scale").requires_grad
+    (tensor(2., grad_fn=<ExpBackward0>), True)
+    """
+
+    def __init__(self):
+        self._entries: dict[str, Entry] = {}
+        self._fresh: dict[str, int] = {}  # parameters no finished step has used yet: when each was made
+        self._clock = 0
+        self._tokens: list = []
+
+    # -- reading ---------------------------------------------------------------------------------
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._entries:
+            raise errors.unknown_param(name, list(self._entries))
+        return self._entries[name].value()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def keys(self):
+        return self._entries.keys()
+
+    def values(self) -> list[Tensor]:
+        return [self[name] for name in self]
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        """Names and constrained values."""
+        return [(name, self[name]) for name in self]
+
+    def named_parameters(self) -> list[tuple[str, Tensor]]:
+        """Names and unconstrained leaves: what an optimiser moves."""
+        return [(name, entry.unconstrained) for name, entry in self._entries.items()]
+
+    def unconstrained(self, name: str) -> Tensor:
+        """The leaf tensor behind a parameter, any real numbers."""
+        if name not in self._entries:
+            raise errors.unknown_param(name, list(self._entries))
+        return self._entries[name].unconstrained
+
+    def constraint(self, name: str) -> constraints.Constraint:
+        return self._entries[name].constraint
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}: {list(e.unconstrained.shape)}" for name, e in self._entries.items())
+        return f"ParamStore({inside})"
+
+    # -- writing ---------------------------------------------------------------------------------
+    def setdefault(
+        self,
+        name: str,
+        init: Tensor | Callable[[], Tensor] | None,
+        constraint: constraints.Constraint = constraints.real,
+        event_dim: int | None = None,
+        where=None,
+    ) -> Tensor:
+        """The parameter's value, made from `init` when there is none yet.
+
+        A parameter that exists keeps its value; asking for it with another shape or constraint is an error,
+        for a stale value would otherwise be used in silence.
+        """
+        known = self._entries.get(name)
+        if known is None:
+            if init is None:
+                raise errors.param_without_value(name, list(self._entries), where)
+            self._create(name, _evaluated(name, init, where), constraint, event_dim, where)
+            self._clock += 1
+            self._fresh[name] = self._clock
+        elif init is not None:
+            if str(known.constraint) != str(constraint):
+                raise errors.stale_param(name, "constraint", known.constraint, constraint, where)
+            if not callable(init):
+                shape, old = torch.as_tensor(init).shape, known.value().shape
+                if shape != old:
+                    raise errors.stale_param(name, "shape", tuple(old), tuple(shape), where)
+        return self._entries[name].value()
+
+    def __setitem__(self, name: str, value: Tensor) -> None:
+        constraint = self._entries[name].constraint if name in self._entries else constraints.real
+        self._create(name, _evaluated(name, value, None), constraint, None, None)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self._entries:
+            raise errors.unknown_param(name, list(self._entries))
+        del self._entries[name]
+        self._fresh.pop(name, None)
+
+    def clear(self) -> None:
+        """Forget every parameter."""
+        self._entries.clear()
+        self._fresh.clear()
+
+    def _create(self, name, value: Tensor, constraint, event_dim, where) -> None:
+        with torch.no_grad():
+            if not bool(constraint.check(value).all()):
+                raise errors.param_outside_constraint(name, value, constraint, where)
+            start = biject_to(constraint).inv(value) if constraint is not constraints.real else value
+            leaf = start.detach().clone().contiguous().requires_grad_()
+        self._entries[name] = Entry(leaf, constraint, event_dim)
+
+    # -- runs and contexts -------------------------------------------------------------------------
+    def mark(self) -> int:
+        """A moment to which `roll_back` can return."""
+        return self._clock
+
+    def roll_back(self, mark: int) -> None:
+        """The run that began at `mark` has failed: parameters that it made go."""
+        for name in [name for name, made in self._fresh.items() if made > mark]:
+            self._entries.pop(name, None)
+            del self._fresh[name]
+
+    def settle(self) -> None:
+        """A step has used the parameters that there are: they stay, whatever happens next."""
+        self._fresh.clear()
+
+    def fork(self) -> ParamStore:
+        """A copy that shares nothing with this store."""
+        twin = ParamStore()
+        for name, e in self._entries.items():
+            leaf = e.unconstrained.detach().clone().requires_grad_()
+            twin._entries[name] = Entry(leaf, e.constraint, e.event_dim)
+        return twin
+
+    def __enter__(self) -> ParamStore:
+        self._tokens.append(_CURRENT.set((self, user_task())))
+        return self
+
+    def __exit__(self, *exc) -> None:
+        _CURRENT.reset(self._tokens.pop())
+
+
+def _evaluated(name: str, init, where) -> Tensor:
+    value = init() if callable(init) else init
+    value = torch.as_tensor(value)
+    if not (value.is_floating_point() or value.is_complex()):
+        raise errors.param_not_float(name, value, where)
+    return value.detach()
+
+
+_CURRENT: ContextVar[tuple[ParamStore, object] | None] = ContextVar("pplkit_params", default=None)
+_of_thread = threading.local()
+
+
+def get_param_store() -> ParamStore:
+    """The parameter store of this context.
+
+    >>> import torch, pplkit
+    >>> pplkit.clear_param_store()
+    >>> _ = pplkit.param("loc", torch.zeros(2))
+    >>> list(get_param_store())
+    ['loc']
+    """
+    bound = _CURRENT.get()
+    if bound is None:
+        if not hasattr(_of_thread, "store"):
+            _of_thread.store = ParamStore()
+        bound = (_of_thread.store, None)
+    store, task = bound
+    here = user_task()
+    if here is not task and here is not None:
+        store = store.fork()
+        _CURRENT.set((store, here))
+    return store
+
+
+def clear_param_store() -> None:
+    """Forget every parameter of this context: start afresh.
+
+    >>> clear_param_store()
+    >>> len(get_param_store())
+    0
+    """
+    get_param_store().clear()
+
+
+def user_task():
+    """The asyncio task that runs here, unless it is only the notebook kernel's way of running a cell."""
+    if asyncio._get_running_loop() is None:
+        return None
+    task = asyncio.current_task()
+    code = getattr(task.get_coro(), "cr_code", None) if task is not None else None
+    if code is not None and ("ipykernel" in code.co_filename or "IPython" in code.co_filename):
+        return None
+    return task
+

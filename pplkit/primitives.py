@@ -1,0 +1,315 @@
+"""The statements of the language: what a model says.
+
+Each writes a message and performs it; none of them knows which handlers listen.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from . import errors
+from .distributions import Distribution, Unit, adopt
+from .effects import Handler, Message, PlateFrame, active_handlers, perform
+from .params import get_param_store
+from .randomness import drawing
+
+
+def sample(name: str, fn: Distribution, *args, obs=None, infer: dict | None = None, **kwargs) -> Tensor:
+    """A random variable: draw it, or observe it, under a name.
+
+    Args:
+        name: unique in a run of the model.
+        fn: its distribution.
+        obs: data: a tensor, a NumPy array or a number, whose shape fits the distribution's inside its plates.
+        infer: advice to inference algorithms, for this site.
+
+    Returns:
+        The value: drawn, observed, or put there by a handler. Shape: the enclosing plates' sizes at their
+        dimensions, then the distribution's event shape.
+
+    Raises:
+        DistributionError: parameters or observation outside what the distribution allows.
+        ShapeError: shapes that fit neither distribution nor plates.
+
+    >>> import pplkit.distributions as dist
+    >>> sample("x", dist.Normal(torch.zeros(2), 1.0)).shape
+    torch.Size([2])
+    >>> sample("y", dist.Bernoulli(0.5), obs=1.0)
+    tensor(1.)
+    """
+    _check_name("sample", name)
+    where = errors.user_frame()
+    if not isinstance(fn, Distribution):
+        if not isinstance(fn, torch.distributions.Distribution):
+            raise errors.not_a_distribution(name, fn)
+        fn = adopt(fn)
+    observed = obs is not None
+    obs = as_value(name, obs) if observed else None
+    infer = {} if infer is None else dict(infer)
+    return perform(Message("sample", name, fn, args, kwargs, obs, observed, infer=infer, where=where))
+
+
+def as_value(name: str, value: Any) -> Tensor:
+    """What a user gives as a site's value, as a tensor: numbers, lists and NumPy arrays will do."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as fault:
+        raise errors.value_not_tensor(name, value) from fault
+    return tensor
+
+
+def deterministic(name: str, value: Tensor, event_dim: int | None = None) -> Tensor:
+    """Remember a computed value under a name; it has no probability of its own.
+
+    Args:
+        value: of any shape, batch dimensions on the left.
+        event_dim: how many rightmost dimensions are one value; all, unless told.
+
+    >>> deterministic("twice", torch.tensor(2.0))
+    tensor(2.)
+    """
+    _check_name("deterministic", name)
+    kwargs = {"event_dim": event_dim}
+    return perform(
+        Message("deterministic", name, _identity, kwargs=kwargs, value=value, where=errors.user_frame())
+    )
+
+
+def _identity(*args, **kwargs):
+    return None
+
+
+def factor(name: str, log_factor: Tensor, *, has_rsample: bool | None = None) -> None:
+    """Add a term to the log-probability of the model.
+
+    Args:
+        log_factor: shape: that of the enclosing plates.
+        has_rsample: in a guide, whether the term is differentiable in the guide's draws.
+
+    >>> from pplkit import handlers
+    >>> tr = handlers.trace(lambda: factor("penalty", torch.tensor(-2.0))).get_trace()
+    >>> tr.log_prob_sum()
+    tensor(-2.)
+    """
+    unit = Unit(torch.as_tensor(log_factor), has_rsample=has_rsample)
+    sample(name, unit, obs=unit.log_factor.new_empty(unit.log_factor.shape + (0,)), infer={"is_auxiliary": True})
+
+
+def param(
+    name: str,
+    init_tensor: Tensor | Callable[[], Tensor] | None = None,
+    constraint: constraints.Constraint = constraints.real,
+    event_dim: int | None = None,
+) -> Tensor:
+    """A parameter to be optimised: made at first use, then read from the parameter store.
+
+    Args:
+        init_tensor: its first value, or a function that makes it; floating point, any shape.
+        constraint: where it must stay, as `dist.constraints.positive`.
+        event_dim: how many rightmost dimensions are one value; all, unless told.
+
+    Raises:
+        ParamError: no value yet; a value outside the constraint; a leftover of another shape or constraint.
+
+    >>> from pplkit import clear_param_store
+    >>> clear_param_store()
+    >>> param("scale", torch.tensor(1.0), constraint=constraints.positive)
+    tensor(1., grad_fn=<ExpBackward0>)
+    """
+    _check_name("param", name)
+    where = errors.user_frame()
+
+    def read(init, constraint, event_dim):
+        return get_param_store().setdefault(name, init, constraint, event_dim, where)
+
+    kwargs = {"constraint": constraint, "event_dim": event_dim}
+    return perform(Message("param", name, read, (init_tensor,), kwargs, where=where))
+
+
+def _check_name(statement: str, name: Any) -> None:
+    if not isinstance(name, str):
+        raise errors.name_not_string(statement, name)
+
+
+# -- plates -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Subsample:
+    """Which rows of a plate take part: all of them, or some drawn without replacement."""
+
+    size: int
+    subsample_size: int
+    device: torch.device | None = None
+
+    def __call__(self) -> Tensor:
+        if self.subsample_size == self.size:
+            return torch.arange(self.size, device=self.device)
+        with drawing():
+            return torch.randperm(self.size, device=self.device)[: self.subsample_size]
+
+
+class _Rows(Handler):
+    """A plate in force: tells the statements inside it of the rows they have."""
+
+    def __init__(self, frame: PlateFrame, indices: Tensor):
+        super().__init__()
+        self.frame, self.indices = frame, indices
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type == "plate":
+            return
+        frame = self.frame
+        msg.plates = (frame, *msg.plates)
+        if frame.size != frame.full_size and msg.type == "sample":
+            msg.scale = msg.scale * (frame.full_size / frame.size)
+        if not frame.vectorized:
+            return
+        if msg.type == "sample":
+            msg.fn = self._widened(msg)
+
+    def _widened(self, msg: Message) -> Distribution:
+        """The distribution, with this plate's rows at this plate's dimension."""
+        frame, shape = self.frame, list(msg.fn.batch_shape)
+        shape = [1] * (-frame.dim - len(shape)) + shape
+        if shape[frame.dim] == frame.size:
+            return msg.fn if len(shape) == len(msg.fn.batch_shape) else msg.fn.expand(torch.Size(shape))
+        if shape[frame.dim] != 1:
+            raise errors.plate_against_distribution(msg, frame, shape[frame.dim])
+        shape[frame.dim] = frame.size
+        return msg.fn.expand(torch.Size(shape))
+
+
+class plate(Handler):
+    """Rows that are independent, given what stands outside: a context in which statements are repeated at once.
+
+    `with plate("data", 3):` makes each statement inside three independent ones, in one call: three rows at the
+    plate's dimension. `for i in plate("data", 3):` runs the block three times instead.
+
+    Args:
+        name: unique among the plates that are open together.
+        size: how many rows; at least 1.
+        subsample_size: how many of them take part in a run, drawn without replacement; log-probabilities
+            are scaled up to the whole.
+        subsample: the indices of those that take part, when they are chosen by the caller.
+        dim: the batch dimension, negative; the rightmost free one, unless told.
+        device: of the indices.
+
+    As a context manager it returns the indices of its rows, shape `(subsample_size,)`.
+
+    Raises:
+        PlateError: an impossible size, or a dimension already taken.
+
+    >>> import pplkit.distributions as dist
+    >>> with plate("data", 3):
+    ...     sample("x", dist.Normal(0.0, 1.0)).shape
+    torch.Size([3])
+    >>> [sample(f"x_{i}", dist.Normal(0.0, 1.0)).shape for i in plate("loop", 2)]
+    [torch.Size([]), torch.Size([])]
+    """
+
+    def __init__(self, name, size, subsample_size=None, subsample=None, dim=None, device=None):
+        super().__init__()
+        _check_name("plate", name)
+        size = _whole(name, size, "size")
+        if subsample is not None:
+            subsample = torch.as_tensor(subsample, device=device)
+            if subsample_size is not None and subsample_size != len(subsample):
+                raise errors.subsample_mismatch(name, subsample_size, len(subsample))
+            subsample_size = len(subsample)
+        if subsample_size is not None:
+            subsample_size = _whole(name, subsample_size, "subsample_size")
+            if subsample_size > size:
+                raise errors.subsample_too_large(name, size, subsample_size)
+        if dim is not None and (not isinstance(dim, int) or dim >= 0):
+            raise errors.plate_dim_positive(name, dim)
+        self.name, self.size, self.dim, self._given = name, size, dim, subsample
+        self.subsample_size = size if subsample_size is None else subsample_size
+        self.device = device
+        self._drawn: Tensor | None = None
+
+    @property
+    def indices(self) -> Tensor:
+        """The rows that take part, shape `(subsample_size,)`."""
+        traced = any(handler.remembers_plates for handler in active_handlers())
+        if self._drawn is not None and not traced:
+            return self._drawn
+        rows = Subsample(self.size, self.subsample_size, self.device)
+        # A trace remembers which rows a run has; without one this object does.
+        message = Message("plate", self.name, rows, value=self._given, where=errors.user_frame())
+        self._drawn = perform(message)
+        return self._drawn
+
+    def __enter__(self) -> Tensor:
+        indices = self.indices
+        frame = PlateFrame(self.name, self._free_dim(), len(indices), self.size)
+        self._push(_Rows(frame, indices), sys._getframe(1))
+        return indices
+
+    def __iter__(self) -> Iterator[int]:
+        for counter, i in enumerate(self.indices.tolist()):
+            self._check_not_open()
+            frame = PlateFrame(self.name, None, self.subsample_size, self.size, counter)
+            self._push(_Rows(frame, self.indices), None)
+            try:
+                yield i
+            finally:
+                self.__exit__(None, None, None)
+
+    def __call__(self, fn: Callable) -> Callable:
+        """As a decorator: the function runs inside the plate."""
+        if not callable(fn):
+            raise errors.decorator_needs_function("plate")
+
+        @functools.wraps(fn)
+        def inside(*args, **kwargs):
+            with self:
+                return fn(*args, **kwargs)
+
+        return inside
+
+    def _free_dim(self) -> int:
+        taken = {frame.dim: frame for frame in self._check_not_open() if frame.vectorized}
+        if self.dim is None:
+            return next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
+        if self.dim in taken:
+            raise errors.plate_dim_taken(self.name, self.dim, taken[self.dim])
+        return self.dim
+
+    def _check_not_open(self) -> list[PlateFrame]:
+        open_frames = open_plates()
+        if any(frame.name == self.name for frame in open_frames):
+            raise errors.plate_inside_itself(self.name)
+        return open_frames
+
+    def __repr__(self) -> str:
+        return f"plate({self.name!r}, {self.size})"
+
+
+def open_plates() -> list[PlateFrame]:
+    """The plates that a statement made here would stand in, outermost first."""
+    return [handler.frame for handler in active_handlers() if isinstance(handler, _Rows)]
+
+
+def _whole(name: str, size: Any, what: str) -> int:
+    if isinstance(size, Tensor) and size.dim() == 0 and not size.is_floating_point():
+        size = int(size)
+    try:
+        whole = size.__index__()
+    except (AttributeError, TypeError):
+        raise errors.plate_size(name, size, what) from None
+    if whole <= 0 or isinstance(size, bool):
+        raise errors.plate_size(name, size, what)
+    return whole
+
+

@@ -1,0 +1,110 @@
+"""Where random numbers come from.
+
+Draws come from torch's global generator, unless a `seed` handler is in force: then from generators of its own.
+The generator is handed to torch's samplers as they are called, so every distribution obeys, torch's and a
+user's own, and other threads, other tasks and torch's global state are left alone.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from contextlib import nullcontext
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .effects import active_handlers
+from .params import user_task
+
+_METHODS = ("normal_", "uniform_", "exponential_", "cauchy_", "geometric_", "log_normal_", "bernoulli_", "random_")
+_LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
+_SAMPLERS = {
+    torch.normal, torch.rand, torch.randn, torch.randint, torch.randperm, torch.bernoulli, torch.multinomial,
+    torch.poisson, torch.binomial, torch._standard_gamma, torch._sample_dirichlet,
+    torch.Tensor.bernoulli, torch.Tensor.multinomial, *(getattr(torch.Tensor, name) for name in _METHODS),
+}  # fmt: skip
+
+
+class Generators:
+    """One random stream per device, all of one seed."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self._by_device: dict[torch.device, torch.Generator] = {}
+
+    def on(self, device: torch.device) -> torch.Generator:
+        if device not in self._by_device:
+            self._by_device[device] = torch.Generator(device).manual_seed(self.seed)
+        return self._by_device[device]
+
+
+class drawing_from(TorchFunctionMode):
+    """Inside, torch's samplers draw from these generators."""
+
+    def __init__(self, generators: Generators):
+        super().__init__()
+        self.generators = generators
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in _LIKE:
+            like, args = args[0], (args[0].shape, *args[1:])
+            kwargs = {"dtype": like.dtype, "device": like.device, **kwargs}
+            func = _LIKE[func]
+        if func in _SAMPLERS and kwargs.get("generator") is None:
+            kwargs = {**kwargs, "generator": self.generators.on(_device(args, kwargs))}
+        return func(*args, **kwargs)
+
+
+def _device(args, kwargs) -> torch.device:
+    tensors = (a for a in (*args, *kwargs.values()) if isinstance(a, Tensor))
+    first = next(tensors, None)
+    if first is not None:
+        return first.device
+    return torch.device(kwargs.get("device") or torch.get_default_device())
+
+
+_AMBIENT: ContextVar[Generators | None] = ContextVar("pplkit_ambient_seed", default=None)
+
+
+def generators_here() -> Generators | None:
+    """The innermost `seed` handler's random streams, or this context's, or None for torch's global one."""
+    for handler in reversed(active_handlers()):
+        if handler.generators is not None:
+            return handler.generators
+    return _AMBIENT.get()
+
+
+def set_rng_seed(rng_seed: int) -> None:
+    """Seed all draws that follow.
+
+    In the main thread this seeds torch, Python's `random` and, when it has been imported, NumPy, as Pyro does.
+    In another thread or an asyncio task it seeds this context alone; the rest of the process is left as it is.
+
+    Args:
+        rng_seed: a whole number, 0 ≤ rng_seed < 2³².
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> set_rng_seed(0)
+    >>> first = pplkit.sample("x", dist.Normal(0.0, 1.0))
+    >>> set_rng_seed(0)
+    >>> bool(first == pplkit.sample("x", dist.Normal(0.0, 1.0)))
+    True
+    """
+    if threading.current_thread() is not threading.main_thread() or user_task() is not None:
+        _AMBIENT.set(Generators(rng_seed))
+        return
+    torch.manual_seed(rng_seed)
+    random.seed(rng_seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(rng_seed)
+
+
+def drawing():
+    """A context in which torch's samplers draw from this context's random streams."""
+    generators = generators_here()
+    return nullcontext() if generators is None else drawing_from(generators)
