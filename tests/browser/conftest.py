@@ -35,6 +35,7 @@ FLAGS = [
     NO_OTHER_HOST,
 ]
 _numbers = itertools.count(1)
+_watches = []  # of the pages that are open
 
 
 @pytest.fixture(scope="package")
@@ -53,15 +54,15 @@ def chromium():
 
 
 @pytest.fixture
-def new_page(chromium, request):
+def new_page(chromium):
     """A function that opens a watched page in a context of its own: `new_page(color_scheme="dark")`."""
-    yield from _page_maker(chromium, request)
+    yield from _page_maker(chromium)
 
 
 @pytest.fixture(scope="module")
-def new_shared_page(chromium, request):
+def new_shared_page(chromium):
     """`new_page` for a page that the tests of a module share."""
-    yield from _page_maker(chromium, request)
+    yield from _page_maker(chromium)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def page(new_page):
     return new_page()
 
 
-def _page_maker(chromium, request):
+def _page_maker(chromium):
     contexts = []
 
     def make(**options):
@@ -80,21 +81,30 @@ def _page_maker(chromium, request):
         context.set_default_navigation_timeout(PATIENCE)
         watch = Watch().attach(context)
         contexts.append(context)
+        _watches.append(watch)
         page = context.new_page()
         page.watch = watch
         return page
 
     yield make
-    watches = [page.watch for context in contexts for page in context.pages[:1]]
+    mine = [page.watch for context in contexts for page in context.pages[:1]]
     for context in contexts:
         context.close()
-    _no_complaints(*watches)
+    _watches[:] = [watch for watch in _watches if watch not in mine]
+    _no_news(mine)
 
 
-def _no_complaints(*watches, since=0):
-    found = [complaint for watch in watches for complaint in watch.unexpected(since)]
+@pytest.fixture(autouse=True)
+def no_complaints():
+    """A complaint fails the test during which it came, also on a page that tests share."""
+    yield
+    _no_news(_watches)
+
+
+def _no_news(watches):
+    found = [str(complaint) for watch in watches for complaint in watch.news()]
     if found:
-        pytest.fail("the page complained:\n  " + "\n  ".join(map(str, found)), pytrace=False)
+        pytest.fail("the page complained:\n  " + "\n  ".join(found), pytrace=False)
 
 
 @pytest.fixture

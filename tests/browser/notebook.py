@@ -73,15 +73,18 @@ class Notebook:
 
     def wait_idle(self):
         """Wait until the kernel is there and has nothing to do."""
-        handle = self.page.wait_for_function(
+        answer = self.page.wait_for_function(
             "() => {" + _IN_FRONT + """
             const dialog = document.querySelector('.jp-Dialog');
-            return dialog ? dialog.innerText : session.session?.kernel?.status === 'idle'; }""",
+            if (dialog) return dialog.innerText;
+            return session.session?.kernel?.status === 'idle'
+                && Array.from(notebook.model.cells).every(cell => (cell.executionState ?? 'idle') === 'idle'); }""",
             timeout=LIMIT,
-        )
-        answer = handle.json_value()
+        ).json_value()
         if answer is not True:
             raise AssertionError(f"JupyterLab asks something instead of running: {answer!r}")
+        # Outputs come by another channel than replies: what is sent now arrives behind them all.
+        self.ask("")
 
     def wait_busy(self):
         """Wait until the kernel is at work."""

@@ -24,16 +24,17 @@ class Complaint:
         return f"{self.kind}: {self.text}  [on {self.page}]"
 
 
-@dataclass
+@dataclass(eq=False)
 class Watch:
     """Collects the complaints of every page of a browser context, in the order they came.
 
-    `expect(pattern)` names a complaint that a test provokes on purpose; every other one fails the test that
-    uses the page, when the test ends.
+    `expect(pattern)` names a complaint that a test provokes on purpose; every other one fails the test
+    during which it came, when that test ends.
     """
 
     complaints: list[Complaint] = field(default_factory=list)
     expected: list[re.Pattern] = field(default_factory=list)
+    _told: int = 0
 
     def attach(self, context):
         """Watch `context` and refuse its every request to another machine."""
@@ -46,14 +47,20 @@ class Watch:
         return self
 
     def expect(self, pattern: str):
+        """Let complaints pass whose text matches `pattern`, from now on."""
+        told = self.unexpected()[: self._told]
         self.expected.append(re.compile(pattern))
+        self._told = sum(not self.expected[-1].search(str(c)) for c in told)
 
-    def unexpected(self, since: int = 0) -> list[Complaint]:
-        return [
-            complaint
-            for complaint in self.complaints[since:]
-            if not any(pattern.search(str(complaint)) for pattern in self.expected)
-        ]
+    def unexpected(self) -> list[Complaint]:
+        """Every complaint that no test said it provokes."""
+        return [c for c in self.complaints if not any(p.search(str(c)) for p in self.expected)]
+
+    def news(self) -> list[Complaint]:
+        """What is unexpected and was not yet handed out by this method."""
+        news = self.unexpected()[self._told :]
+        self._told += len(news)
+        return news
 
     def _add(self, kind, page, text):
         self.complaints.append(Complaint(kind, page, text))
