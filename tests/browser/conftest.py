@@ -9,20 +9,20 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
+
+from tools import book as book_builder
+from tools import browser as finder
 
 from .notebook import Notebook
 from .servers import Lab, Site, copy_book
 from .watch import NO_OTHER_HOST, Watch
 
 ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))  # for `tools`, which is not installed
-
 PATIENCE = 60_000  # milliseconds for one thing on a page to come about on a loaded machine
 DESKTOP = {"width": 1280, "height": 900}
 FLAGS = [
@@ -41,8 +41,6 @@ _watches = []  # of the pages that are open
 @pytest.fixture(scope="package")
 def chromium():
     """The browser itself. One that is missing fails every test here, with the remedy."""
-    from tools import browser as finder
-
     try:
         executable = finder.find()
     except finder.BrowserMissing as missing:
@@ -75,7 +73,12 @@ def _page_maker(chromium):
 
     def make(**options):
         context = chromium.new_context(
-            **{"viewport": DESKTOP, "service_workers": "block", "reduced_motion": "reduce", **options}
+            **{
+                "viewport": DESKTOP,
+                "service_workers": "block",
+                "reduced_motion": "reduce",
+                **options,
+            }
         )
         context.set_default_timeout(PATIENCE)
         context.set_default_navigation_timeout(PATIENCE)
@@ -127,16 +130,18 @@ def pytest_runtest_makereport(item, call):
     if not report.failed:
         return
     for name, value in getattr(item, "funcargs", {}).items():
-        page = value.page if isinstance(value, Notebook) else value
+        page = getattr(value, "page", value)
         if hasattr(page, "watch") and not page.is_closed():
             stem = re.sub(r"[^\w-]+", "-", f"{item.name}-{name}-{next(_numbers)}")
             target = item.config._tmp_path_factory.getbasetemp() / f"{stem}.png"
             try:
                 page.screenshot(path=target)
                 report.sections.append((f"picture of {name}", str(target)))
-            except Exception as problem:  # the browser may be what failed
+            except PlaywrightError as problem:  # the browser may be what failed
                 report.sections.append((f"no picture of {name}", str(problem)))
-            report.sections.append((f"complaints of {name}", "\n".join(map(str, page.watch.complaints))))
+            report.sections.append(
+                (f"complaints of {name}", "\n".join(map(str, page.watch.complaints)))
+            )
         if isinstance(value, Lab):
             report.sections.append(("JupyterLab's log", value.log()))
 
@@ -146,7 +151,9 @@ def lab(tmp_path_factory):
     """A JupyterLab over a copy of the book, in a folder with a space in its name."""
     base = tmp_path_factory.mktemp("browser lab")
     copy_book(ROOT / "book", base / "the book")
-    with Lab(base / "the book", home=base / "server", settings=ROOT / "tools" / "jupyter") as server:
+    with Lab(
+        base / "the book", home=base / "server", settings=ROOT / "tools" / "jupyter"
+    ) as server:
         yield server
 
 
@@ -173,7 +180,5 @@ def open_shared_notebook(lab, new_shared_page):
 @pytest.fixture(scope="package")
 def book():
     """The built book, served from a sub-path as on any static host."""
-    from tools import book as builder
-
-    with Site(Path(builder.build())) as site:
+    with Site(book_builder.build()) as site:
         yield site

@@ -124,7 +124,9 @@ class Figure:
         slider = self.slider(name)
         slider.scroll_into_view_if_needed()
         box = slider.bounding_box()
-        low, high, now = slider.evaluate("s => [Number(s.min || 0), Number(s.max || 100), Number(s.value)]")
+        low, high, now = slider.evaluate(
+            "s => [Number(s.min || 0), Number(s.max || 100), Number(s.value)]"
+        )
         # The thumb's centre travels half a thumb (about 8 px) inside either end of the track.
         track = box["width"] - 16
         middle = box["y"] + box["height"] / 2
@@ -164,11 +166,17 @@ class Figure:
         """All that is drawn, for asking whether it changed."""
         return [(s.d, s.place, s.stroke, s.fill) for s in self.shapes()]
 
+    def wait_for_change(self, before, what: str):
+        """Wait until the picture is another than `before`, an earlier `picture()`."""
+        self.wait_until(lambda: self.picture() != before, what)
+
     def curve(self, pattern: str) -> Shape:
         """The one line or area whose label (what a screen reader is told) matches `pattern`."""
         drawn = [s for s in self.shapes() if s.kind in ("line", "area")]
-        found = [s for s in drawn if re.search(pattern, s.label, re.I)]
-        assert len(found) == 1, f"{len(found)} curves match {pattern!r} among {[s.label for s in drawn]}"
+        found = [s for s in drawn if re.search(pattern, s.label, re.IGNORECASE)]
+        assert len(found) == 1, (
+            f"{len(found)} curves match {pattern!r} among {[s.label for s in drawn]}"
+        )
         return found[0]
 
     def points(self) -> list[tuple[float, float]]:
@@ -179,5 +187,7 @@ class Figure:
         """Wait until `condition()` holds, looking again a few times a second."""
         deadline = time.monotonic() + LIMIT / 1000
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain until {what}; status: {self.status.all_inner_texts()}"
+            assert time.monotonic() < deadline, (
+                f"waited in vain until {what}; status: {self.status.all_inner_texts()}"
+            )
             self.page.wait_for_timeout(150)

@@ -74,7 +74,9 @@ class Notebook:
     def wait_idle(self):
         """Wait until the kernel is there and has nothing to do."""
         answer = self.page.wait_for_function(
-            "() => {" + _IN_FRONT + """
+            "() => {"
+            + _IN_FRONT
+            + """
             const dialog = document.querySelector('.jp-Dialog');
             if (dialog) return dialog.innerText;
             return session.session?.kernel?.status === 'idle'
@@ -89,12 +91,15 @@ class Notebook:
     def wait_busy(self):
         """Wait until the kernel is at work."""
         self.page.wait_for_function(
-            "() => {" + _IN_FRONT + " return session.session?.kernel?.status === 'busy'; }", timeout=LIMIT
+            "() => {" + _IN_FRONT + " return session.session?.kernel?.status === 'busy'; }",
+            timeout=LIMIT,
         )
 
     def restart(self):
         """Restart the kernel, past JupyterLab's question, and wait for the new one."""
-        self.page.evaluate("() => {" + _IN_FRONT + " return session.restartKernel().then(() => null); }")
+        self.page.evaluate(
+            "() => {" + _IN_FRONT + " return session.restartKernel().then(() => null); }"
+        )
         self.wait_idle()
 
     def command(self, name: str, limit: int = LIMIT):
@@ -116,26 +121,44 @@ class Notebook:
 
     def cells(self) -> list[Cell]:
         raw = self.page.evaluate(
-            "() => {" + _IN_FRONT + """
+            "() => {"
+            + _IN_FRONT
+            + """
             return Array.from(notebook.model.cells).map((cell, index) => ({
                 index, kind: cell.type, source: cell.sharedModel.getSource(),
                 tags: cell.getMetadata('tags') ?? [],
                 count: cell.executionCount ?? null, outputs: cell.outputs?.toJSON() ?? [],
             })); }"""
         )
-        return [Cell(c["index"], c["kind"], c["source"], tuple(c["tags"]), c["count"], tuple(c["outputs"])) for c in raw]
+        return [
+            Cell(
+                c["index"],
+                c["kind"],
+                c["source"],
+                tuple(c["tags"]),
+                c["count"],
+                tuple(c["outputs"]),
+            )
+            for c in raw
+        ]
 
     def cell(self, index: int) -> Locator:
         """The cell's place in the page, scrolled into view."""
-        self.page.evaluate("index => {" + _IN_FRONT + " return notebook.scrollToItem(index, 'start'); }", index)
-        place = self.page.locator(f'.jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell[data-windowed-list-index="{index}"]')
+        self.page.evaluate(
+            "index => {" + _IN_FRONT + " return notebook.scrollToItem(index, 'start'); }", index
+        )
+        place = self.page.locator(
+            f'.jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell[data-windowed-list-index="{index}"]'
+        )
         place.wait_for(timeout=LIMIT)
         return place
 
     def add_cell(self, source: str) -> int:
         """Append a code cell and run it; its index. Wait for its end with `wait_idle`."""
         return self.page.evaluate(
-            "async source => {" + _IN_FRONT + """
+            "async source => {"
+            + _IN_FRONT
+            + """
             const shared = notebook.model.sharedModel;
             shared.insertCell(shared.cells.length, {cell_type: 'code', source});
             notebook.activeCellIndex = notebook.model.cells.length - 1;
@@ -148,7 +171,9 @@ class Notebook:
     def ask(self, code: str) -> str:
         """Run `code` in the notebook's kernel, outside any cell; what it printed. An exception is raised here."""
         reply = self.page.evaluate(
-            "async ([code, limit]) => {" + _IN_FRONT + """
+            "async ([code, limit]) => {"
+            + _IN_FRONT
+            + """
             const future = session.session.kernel.requestExecute({code, store_history: false});
             let out = '', error = null;
             future.onIOPub = ({header, content}) => {
@@ -166,7 +191,9 @@ class Notebook:
 
     def ask_json(self, code: str, expression: str):
         """Run `code` in the kernel, then the value of `expression`, by way of JSON."""
-        return json.loads(self.ask(f"{code}\nimport json as _json\nprint(_json.dumps({expression}))"))
+        return json.loads(
+            self.ask(f"{code}\nimport json as _json\nprint(_json.dumps({expression}))")
+        )
 
 
 def surprises(cells: list[Cell]) -> list[str]:

@@ -123,7 +123,9 @@ class Lab:
                 request = urllib.request.Request(
                     self.url + "api/status", headers={"Authorization": f"token {self.token}"}
                 )
-                with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10):
+                with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                    request, timeout=10
+                ):
                     return True
         return False
 
@@ -188,7 +190,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 def copy_book(book: Path, target: Path) -> Path:
     """A copy of the book's sources for learners to change, without anything built."""
-    return Path(shutil.copytree(book, target, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints", ".*")))
+    return Path(
+        shutil.copytree(
+            book, target, ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints", ".*")
+        )
+    )
 
 
 def _free_port():

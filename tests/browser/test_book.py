@@ -54,7 +54,9 @@ def figures_made(book, name):
     if not executed.exists():
         return 0
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-    return sum(WIDGET in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+    return sum(
+        WIDGET in output.get("data", {}) for cell in cells for output in cell.get("outputs", [])
+    )
 
 
 @every_page
@@ -71,7 +73,9 @@ def test_page_is_whole(book, page, picture, name):
     _figures_shown(page, figures_made(book, name))
     _mathematics_set(page, name)
     text = page.locator("article").inner_text()
-    left = re.findall(r"LiveFigure\(|Error in callback|object at 0x[0-9a-f]+|WARNING:|\{[a-z]+\}`", text)
+    left = re.findall(
+        r"LiveFigure\(|Error in callback|object at 0x[0-9a-f]+|WARNING:|\{[a-z]+\}`", text
+    )
     assert not left, f"not meant for readers: {left}"
 
 
@@ -79,7 +83,9 @@ def _pictures_shown(page):
     for image in page.locator("article img").all():
         image.scroll_into_view_if_needed()
         source = image.get_attribute("src")
-        assert image.evaluate("i => i.decode().then(() => i.naturalWidth, () => 0)") > 0, f"{source} not loaded"
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth, () => 0)") > 0, (
+            f"{source} not loaded"
+        )
         assert image.get_attribute("alt") is not None, f"{source} has no alternative text"
 
 
@@ -98,17 +104,23 @@ def _figures_shown(page, count):
             " || (d.getAttribute('aria-labelledby') || '').split(' ').map("
             "id => document.getElementById(id)?.textContent ?? '').join(' ')"
         )
-        assert told and len(told.split()) >= 5, f"the still picture's text says too little: {told!r}"
+        assert told and len(told.split()) >= 5, (
+            f"the still picture's text says too little: {told!r}"
+        )
         assert len(still.inner_text().split()) >= 5, "no sentence goes with the still picture"
 
 
 def _mathematics_set(page, name):
-    source = next((ROOT / "book" / f"{name}{end}" for end in (".ipynb", ".md") if (ROOT / "book" / f"{name}{end}").exists()))
+    source = next(
+        ROOT / "book" / f"{name}{end}"
+        for end in (".ipynb", ".md")
+        if (ROOT / "book" / f"{name}{end}").exists()
+    )
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
         text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.S)
+    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
     formulas = page.locator("article :is(math, mjx-container)")
     if re.search(r"\$[^$]+\$|\\begin\{", prose):
         assert formulas.count() > 0, "the source has formulas, the page has none"
@@ -202,7 +214,7 @@ def test_reading_on_leads_through_the_whole_book(book, page):
 class _Links(html.parser.HTMLParser):
     """The addresses a page names and the anchors it offers."""
 
-    ADDRESS = {"href", "src", "poster", "data", "action", "srcset"}
+    ADDRESS = frozenset({"href", "src", "poster", "data", "action", "srcset"})
 
     def __init__(self, text):
         super().__init__()
@@ -211,7 +223,9 @@ class _Links(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
-        self.anchors.update(filter(None, (given.get("id"), given.get("name") if tag == "a" else None)))
+        self.anchors.update(
+            filter(None, (given.get("id"), given.get("name") if tag == "a" else None))
+        )
         if tag == "link" and given.get("rel") in ("canonical", "license", "author"):
             return
         for key in self.ADDRESS & given.keys():
@@ -266,7 +280,7 @@ def test_no_page_or_style_names_another_machine(book):
           | <link\b(?=[^>]*\brel=["']?(?:stylesheet|preload|icon|modulepreload|prefetch|preconnect|dns-prefetch|manifest))
             [^>]*?\bhref=["']?(?:https?:)?//[^"'\s>]+
           | \burl\(\s*["']?(?:https?:)?//[^)]+ | @import\s+["'](?:https?:)?//[^"']+""",
-        re.X | re.I,
+        re.VERBOSE | re.IGNORECASE,
     )
     found = [
         f"{path.relative_to(book.folder)}: {match.group()[:160]}"

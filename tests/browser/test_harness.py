@@ -76,9 +76,9 @@ def test_the_site_serves_its_folder_and_nothing_else(site, tmp_path, page):
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path):
-    with pytest.raises(ServerFailed, match="missing|not a valid|does not exist|ended by itself"):
-        with Lab(tmp_path / "nowhere", home=tmp_path, settings=tmp_path):
-            pass
+    server = Lab(tmp_path / "nowhere", home=tmp_path, settings=tmp_path)
+    with pytest.raises(ServerFailed, match=r"ended by itself(.|\n)*nowhere"), server:
+        pass
 
 
 def test_lab_runs_a_notebook_and_sees_what_went_wrong(lab, open_notebook):
@@ -86,7 +86,13 @@ def test_lab_runs_a_notebook_and_sees_what_went_wrong(lab, open_notebook):
 
     code = nbformat.v4.new_code_cell
     wrong = code("1 / 0", metadata={"tags": ["raises-exception"]})
-    cells = [code("print('hello')"), code("6 * 7"), wrong, code("raise ValueError('unannounced')"), code("2")]
+    cells = [
+        code("print('hello')"),
+        code("6 * 7"),
+        wrong,
+        code("raise ValueError('unannounced')"),
+        code("2"),
+    ]
     path = lab.root / "harness.ipynb"
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)

@@ -14,8 +14,12 @@ from .figure import HALF_WIDTH_PER_SCALE, Figure
 from .notebook import surprises
 
 FIGURE = "section.pplkit-figure"
-CHAPTERS = sorted(path.relative_to(ROOT / "book").as_posix() for path in (ROOT / "book/chapters").glob("*.ipynb"))
-EXERCISES = sorted(path.relative_to(ROOT / "book").as_posix() for path in (ROOT / "book/exercises").glob("*.ipynb"))
+CHAPTERS = sorted(
+    path.relative_to(ROOT / "book").as_posix() for path in (ROOT / "book/chapters").glob("*.ipynb")
+)
+EXERCISES = sorted(
+    path.relative_to(ROOT / "book").as_posix() for path in (ROOT / "book/exercises").glob("*.ipynb")
+)
 FIRST = "chapters/01-random-variable.ipynb"
 CONTROLS = ["prior mean", "prior scale", "noise", "plate size"]
 
@@ -67,13 +71,15 @@ def test_every_control_can_be_named_and_moves_its_picture(ran):
         sliders = figure.root.get_by_role("slider").all()
         assert sliders
         for slider in sliders:
-            name = slider.evaluate("s => s.getAttribute('aria-label') ?? s.labels[0]?.innerText ?? ''").strip()
+            name = slider.evaluate(
+                "s => s.getAttribute('aria-label') ?? s.labels[0]?.innerText ?? ''"
+            ).strip()
             assert name, "a control without a name"
             at_end = slider.evaluate("s => Number(s.value) >= Number(s.max)")
             before = figure.picture()
             slider.focus()
             ran.page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
-            figure.wait_until(lambda before=before: figure.picture() != before, f"{name!r} changes the picture")
+            figure.wait_for_change(before, f"{name!r} changes the picture")
 
 
 @on(CHAPTERS)
@@ -87,13 +93,19 @@ def test_nothing_serious_is_wrong_with_the_figures_for_anybody(ran):
 def test_exercise_runs_as_handed_out_and_its_checks_speak(ran, picture, request):
     """Unsolved, an exercise may raise only where it says so; each check says what is still missing."""
     assert surprises(ran.cells) == []
-    asked = [cell for cell in ran.cells if cell.kind == "code" and re.search(r"^\s*check\(", cell.source, re.M)]
+    asked = [
+        cell
+        for cell in ran.cells
+        if cell.kind == "code" and re.search(r"^\s*check\(", cell.source, re.MULTILINE)
+    ]
     assert asked
     for cell in asked:
-        assert re.search(r"^(not yet|passed)\b", cell.text, re.M), cell.text
+        assert re.search(r"^(not yet|passed)\b", cell.text, re.MULTILINE), cell.text
         place = ran.notebook.cell(cell.index)
         expect(place.locator(".jp-OutputArea-output").first).to_be_visible()
-        assert re.search(r"not yet|passed", place.locator(".jp-OutputArea").inner_text(), re.I)
+        assert re.search(
+            r"not yet|passed", place.locator(".jp-OutputArea").inner_text(), re.IGNORECASE
+        )
         picture(ran.page, f"lab-{request.node.callspec.id}-check-{cell.index}".replace("/", "-"))
 
 
@@ -112,7 +124,10 @@ def normal(ran):
     )
     for name in CONTROLS:
         wanted = ran.notebook.ask_json("", f"_start[{name.replace(' ', '_')!r}]")
-        figure.wait_until(lambda name=name, wanted=wanted: close(figure.value(name), wanted), f"{name} is {wanted}")
+        figure.wait_until(
+            lambda name=name, wanted=wanted: close(figure.value(name), wanted),
+            f"{name} is {wanted}",
+        )
     figure.wait_until(lambda: agrees(ran, figure), "the figure is back at its start")
     return figure
 
@@ -166,7 +181,8 @@ def test_mouse_moves_the_posterior_to_where_the_kernel_says(ran, normal, picture
     normal.wait_until(lambda: normal.curve("exact posterior").d != before, "the posterior moves")
     trait = name.replace(" ", "_")
     normal.wait_until(
-        lambda: close(ran.notebook.ask_json("", f"float(_fig.{trait})"), normal.value(name)), "kernel and page agree"
+        lambda: close(ran.notebook.ask_json("", f"float(_fig.{trait})"), normal.value(name)),
+        "kernel and page agree",
     )
     normal.wait_until(lambda: agrees(ran, normal), "the curve is the exact posterior")
     picture(ran.page, f"lab-dragged-{trait}")
@@ -207,7 +223,9 @@ def test_growing_plate_leaves_the_points_where_they_are(ran, normal, picture):
         normal.wait_until(lambda size=size: len(normal.points()) > size, "the plate grows")
         seen.append(normal.points())
         room = normal.shapes()[0].unit[0] * 0.5
-        assert all(abs(old[0] - new[0]) < room for old, new in zip(seen[-2], seen[-1], strict=False))
+        assert all(
+            abs(old[0] - new[0]) < room for old, new in zip(seen[-2], seen[-1], strict=False)
+        )
     picture(ran.page, "lab-plate-full")
     normal.press("plate size", "Home")
     normal.wait_until(lambda: len(normal.points()) < len(seen[0]), "the plate shrinks")
@@ -242,7 +260,9 @@ def test_a_second_view_keeps_step_with_the_first(ran, normal):
     twin = Figure.within(ran.notebook.cell(index))
     twin.press("noise", *["ArrowLeft"] * 3)
     ran.notebook.cell(ran.with_figure[0])
-    normal.wait_until(lambda: close(normal.value("noise"), twin.value("noise")), "the first view follows")
+    normal.wait_until(
+        lambda: close(normal.value("noise"), twin.value("noise")), "the first view follows"
+    )
     normal.wait_until(lambda: agrees(ran, normal), "the curve is the exact posterior")
 
 
@@ -257,7 +277,9 @@ def test_a_control_is_linked_with_any_widget(ran, normal):
     field.fill("1.25")
     field.press("Enter")
     ran.notebook.cell(ran.with_figure[0])
-    normal.wait_until(lambda: close(normal.value("prior mean"), 1.25), "the figure follows the other widget")
+    normal.wait_until(
+        lambda: close(normal.value("prior mean"), 1.25), "the figure follows the other widget"
+    )
     normal.wait_until(lambda: agrees(ran, normal), "the curve is the exact posterior")
 
 
@@ -297,7 +319,7 @@ def test_a_teachers_five_lines_are_alive(scratch, picture):
     for name, key in [("mu", "ArrowRight"), ("n", "End")]:
         before = figure.picture()
         figure.press(name, key)
-        figure.wait_until(lambda before=before: figure.picture() != before, "the curve follows")
+        figure.wait_for_change(before, "the curve follows")
     picture(scratch.page, "lab-five-lines")
 
 
@@ -307,16 +329,18 @@ def test_a_restarted_kernel_is_said_and_the_last_picture_stays(scratch, picture)
     scratch.wait_idle()
     last, said = figure.picture(), figure.status.inner_text()
     scratch.restart()
-    figure.wait_until(lambda: figure.status.inner_text().strip() not in ("", said), "the figure says so")
+    figure.wait_until(
+        lambda: figure.status.inner_text().strip() not in ("", said), "the figure says so"
+    )
     picture(scratch.page, "lab-restarted")
-    assert re.search(r"kernel|run", figure.status.inner_text(), re.I)
+    assert re.search(r"kernel|run", figure.status.inner_text(), re.IGNORECASE)
     assert figure.picture() == last
     index = scratch.add_cell(FIVE_LINES)
     scratch.wait_idle()
     again = Figure.within(scratch.cell(index))
     before = again.picture()
     again.press("mu", "ArrowRight")
-    again.wait_until(lambda: again.picture() != before, "a figure run anew is alive")
+    again.wait_for_change(before, "a figure run anew is alive")
 
 
 def test_a_busy_kernel_is_waited_for_and_an_interrupt_is_survived(scratch, picture):
@@ -325,15 +349,19 @@ def test_a_busy_kernel_is_waited_for_and_an_interrupt_is_survived(scratch, pictu
     scratch.add_cell("import time\ntime.sleep(3600)")
     scratch.wait_busy()
     figure.press("mu", "ArrowRight", "ArrowRight")
-    figure.wait_until(lambda: figure.status.inner_text().strip() != "", "the figure says that it waits")
+    figure.wait_until(
+        lambda: figure.status.inner_text().strip() != "", "the figure says that it waits"
+    )
     picture(scratch.page, "lab-busy")
     assert figure.picture() == last
     scratch.command("notebook:interrupt-kernel")
-    figure.wait_until(lambda: figure.picture() != last, "the figure catches up")
+    figure.wait_for_change(last, "the figure catches up")
 
 
 def test_a_function_that_fails_is_told_and_the_last_picture_stays(scratch, picture):
-    source = FIVE_LINES.replace("    x = torch", "    if mu > 0: raise ValueError('mu is too much')\n    x = torch")
+    source = FIVE_LINES.replace(
+        "    x = torch", "    if mu > 0: raise ValueError('mu is too much')\n    x = torch"
+    )
     figure = made(scratch, source)
     last = figure.picture()
     figure.press("mu", "End")
@@ -341,11 +369,13 @@ def test_a_function_that_fails_is_told_and_the_last_picture_stays(scratch, pictu
     picture(scratch.page, "lab-failed")
     assert figure.picture() == last
     figure.press("mu", "Home")
-    figure.wait_until(lambda: figure.picture() != last, "the figure recovers")
+    figure.wait_for_change(last, "the figure recovers")
     expect(figure.status).not_to_contain_text("mu is too much")
 
 
-def test_a_notebook_opened_again_without_its_kernel_says_what_to_do(lab, scratch, new_page, picture):
+def test_a_notebook_opened_again_without_its_kernel_says_what_to_do(
+    lab, scratch, new_page, picture
+):
     """Saved outputs hold no numbers: a figure that cannot live must say so rather than stay empty."""
     made(scratch, FIVE_LINES)
     scratch.command("docmanager:save")

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from playwright.sync_api import Error as PlaywrightError
+
 # Refused by the driver: any address but this machine's own. `data:` and `blob:` never leave the page.
-ELSEWHERE = re.compile(r"^(https?|wss?|ftp)://(?!(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|\?|#|$))", re.I)
+ELSEWHERE = re.compile(
+    r"^(https?|wss?|ftp)://(?!(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|\?|#|$))", re.IGNORECASE
+)
 
 # And by the browser itself, for what the driver does not see (workers, prefetches, sockets).
 NO_OTHER_HOST = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
@@ -94,5 +98,5 @@ class Watch:
 def _page_of(request):
     try:
         return request.frame.url
-    except Exception:  # a worker's request, or one of a page already gone, has no frame
+    except PlaywrightError:  # a worker's request, or one of a page already gone, has no frame
         return "?"
