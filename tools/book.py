@@ -108,7 +108,8 @@ def _jupyter_book():
             lines.append(line.rstrip())
             print(lines[-1], flush=True)
     if process.returncode != 0:
-        complaints = [line for line in lines if TROUBLE.search(line)] or lines[-30:]
+        troubles = [line for line in lines if TROUBLE.search(line) and "[IPKernelApp]" not in line]
+        complaints = troubles or lines[-30:]
         raise BookFailed("The book was not built; Jupyter Book says:\n" + "\n".join(complaints))
     if not (HTML / "index.html").is_file():
         raise BookFailed(f"Jupyter Book ended well but left no index.html in {HTML}.")
@@ -160,9 +161,7 @@ def main(arguments: list[str]) -> int:
         if options.action == "serve":
             serve(html, options.port)
         else:
-            print(
-                "To see it: make serve. To publish it: copy that folder to any static server, at any path."
-            )
+            print("To see it: make serve. To publish it: copy the folder to any static server.")
     except BookFailed as failure:
         print(failure, file=sys.stderr)
         return 1

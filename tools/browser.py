@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 NAMES = (
-    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge",
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
+    "microsoft-edge",
 )  # fmt: skip
 APPLICATIONS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
@@ -47,9 +48,9 @@ def find() -> Path:
         if path.is_file() and os.access(path, os.X_OK):
             return path
     raise BrowserMissing(
-        "The browser tests need Chromium or Chrome, and none was found: install the system's package"
-        " (`apt-get install chromium`), or run `python -m playwright install chromium`, or name one in"
-        " PPLKIT_BROWSER."
+        "The browser tests need Chromium or Chrome, and none was found: install the system's"
+        " package (`apt-get install chromium`), or run `python -m playwright install chromium`, or"
+        " name one in PPLKIT_BROWSER."
     )
 
 

@@ -1,7 +1,7 @@
-"""Writes constraints.txt: one version of every package that the project's environments hold.
+"""Writes constraints.txt: one version of every package that an environment may hold.
 
-    make constraints                          keeps today's versions, adds and drops what pyproject.toml asks
-    make constraints ARGS="--upgrade"         takes the newest that the ranges allow
+    make constraints                      keeps versions, adds and drops what it must
+    make constraints ARGS="--upgrade"     takes the newest that the ranges allow
     make constraints ARGS="--upgrade-package altair"
 
 The resolver works out all platforms and Python versions at once, so the file carries environment

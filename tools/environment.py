@@ -101,7 +101,7 @@ def _make(extras, key):
     _pip("install", "-c", "constraints.txt", *project["build-system"]["requires"])
     _build_javascript()
     _say("  the packages")
-    _pip("install", "-c", "constraints.txt", *_requirements(project["project"], extras))
+    _pip("install", "-c", "constraints.txt", *requirements(project["project"], extras))
     _say("  pplkit itself")
     _pip("install", "--no-deps", "--no-build-isolation", "-e", ".")
     note = {"root": str(ROOT), "version": _version(PYTHON), "extras": extras, "key": key}
@@ -113,8 +113,8 @@ def _make_venv():
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     if missing:
         raise SetupFailed(
-            f"{sys.executable} comes without Python's `{missing[0]}` module, which the set-up needs:"
-            " install it (on Debian and Ubuntu the package python3-venv), or name another"
+            f"{sys.executable} comes without Python's `{missing[0]}` module, which the set-up"
+            " needs: install it (on Debian and Ubuntu the package python3-venv), or name another"
             " interpreter with PYTHON=/path/to/python."
         )
     _say(f"  a virtual environment of Python {sys.version.split()[0]}")
@@ -144,7 +144,7 @@ def _build_javascript():
         raise BuildFailed(ended.stderr.strip())
 
 
-def _requirements(project, extras):
+def requirements(project, extras):
     """The requirements of pplkit with `extras`, its references to its own extras resolved."""
     lists, found = project["optional-dependencies"], list(project["dependencies"])
     seen, waiting = set(), list(extras)
@@ -178,12 +178,18 @@ def _pip(*arguments):
     if code == 0:
         return
     log = _log_tail(400)
-    if any(sign in log for sign in NETWORK_SIGNS):
+    if any(sign in log for sign in NETWORK_SIGNS) or not _index_answers(environment):
         raise SetupFailed(
             "The Python packages could not be fetched: pip does not reach its index. Connect to the"
             f" network (or set pip's proxy or index), and run this again. Details: {LOG}"
         )
     raise SetupFailed(f"pip could not install the packages; the end of {LOG}:\n{_log_tail(20)}")
+
+
+def _index_answers(environment):
+    """Whether pip can see any version of a package that there certainly is."""
+    words = ["--retries", "0", "--timeout", "15", "index", "versions", "hatchling"]
+    return _run([str(PYTHON), "-m", "pip", *words], environment) == 0
 
 
 def _run(command, environment=None):
@@ -224,7 +230,7 @@ def _say(text):
 
 @contextlib.contextmanager
 def alone(folder: Path, waiting: str):
-    """Holds back whoever else wants to change `folder` (all through here); `waiting` tells them why."""
+    """Lets one at a time change `folder`; the others are told `waiting` and wait."""
     try:
         import fcntl
     except ImportError:  # no such locks on Windows

@@ -75,7 +75,7 @@ def build_javascript(root: Path = ROOT) -> None:
     if _read(note).get("packages") != packages:
         note.unlink(missing_ok=True)
         print("  the widgets' JavaScript packages", flush=True)
-        _npm(sources, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1")
+        _npm(sources, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
     _write(note, {"packages": packages})
     print("  the widgets' JavaScript", flush=True)
     _npm(sources, "run", "build")
@@ -118,6 +118,7 @@ def npm_command() -> tuple[list[str], dict[str, str]]:
     programs = home if os.name == "nt" else home / "bin"
     node = programs / ("node.exe" if os.name == "nt" else "node")
     environment = {
+        "npm_config_fetch_retries": "1",
         **os.environ,
         "PATH": os.pathsep.join([str(programs), os.environ.get("PATH", os.defpath)]),
         "npm_config_update_notifier": "false",
@@ -149,7 +150,8 @@ def _npm(folder, *arguments):
     if arguments[0] == "ci" and any(sign in ended.stdout for sign in NETWORK_SIGNS):
         raise BuildFailed(
             "The widgets' JavaScript packages could not be fetched: npm does not reach its"
-            " registry. Connect to the network (or set npm's proxy or registry), and run this again."
+            " registry. Connect to the network (or set npm's proxy or registry), and run this"
+            " again."
         )
     tail = "\n".join(ended.stdout.strip().splitlines()[-40:])
     raise BuildFailed(f"`npm {' '.join(arguments)}` failed in {folder}:\n{tail}")

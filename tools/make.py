@@ -25,8 +25,8 @@ def too_old():
             if ended.returncode == 0:
                 os.execvp(name, [name] + sys.argv)
     sys.stderr.write(
-        "pplkit needs Python %d.%d or newer, and %s is Python %d.%d: install a newer one, or name it"
-        " with PYTHON=/path/to/python.\n"
+        "pplkit needs Python %d.%d or newer, and %s is Python %d.%d: install a newer one, or name"
+        " it with PYTHON=/path/to/python.\n"
         % (OLDEST + (sys.executable,) + tuple(sys.version_info[:2]))
     )
     return 1

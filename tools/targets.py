@@ -56,7 +56,7 @@ def setup(_):
 
 def lab(arguments):
     python = _ready("lab")
-    _become([str(python), "-m", "jupyterlab", *_lab_options(arguments), *arguments])
+    _become([str(python), "-m", "jupyterlab", *lab_options(arguments), *arguments])
 
 
 def test(arguments, *selection):
@@ -117,8 +117,8 @@ def _ready(*extras) -> Path:
     return environment.ready(*extras, python=os.environ.get("PYTHON"))
 
 
-def _lab_options(arguments):
-    """JupyterLab's options: at the project's root, on the first chapter, unless the user says otherwise."""
+def lab_options(arguments):
+    """JupyterLab's options: the project's root, its first chapter, unless the user says others."""
     options = []
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.append("--allow-root")

@@ -1,0 +1,110 @@
+"""Imports run downward, and importing pplkit brings torch and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .project import ROOT
+
+ALLOWED = {"pplkit", "torch", "tqdm"}
+# A module may not import, while it is imported, what stands above it.
+ABOVE = {
+    "errors": {"*"},
+    "params": {"effects", "primitives", "handlers", "trace", "distributions", "infer", "optim"},
+    "distributions": {"effects", "primitives", "handlers", "trace", "params", "infer", "optim"},
+    "effects": {"primitives", "handlers", "trace", "distributions", "infer", "optim"},
+    "trace": {"primitives", "handlers", "infer", "optim"},
+    "primitives": {"handlers", "trace", "infer", "optim"},
+    "handlers": {"infer", "optim"},
+    "optim": {"handlers", "primitives", "trace", "infer"},
+}
+SOURCES = sorted((ROOT / "pplkit").rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    """The absolute names of the modules that a file imports when it is imported itself."""
+    module = path.relative_to(ROOT).with_suffix("").parts
+    package = module[:-1]
+    found = set()
+    for node in _run_at_import(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif node.level == 0:
+            found.add(node.module)
+        else:
+            base = [*package[: len(package) - node.level + 1], *(node.module or "").split(".")]
+            base = ".".join(part for part in base if part)
+            # `from . import a` imports the module a; `from .a import name` the module a.
+            found |= {f"{base}.{a.name}" for a in node.names} if not node.module else {base}
+    return found
+
+
+def _run_at_import(node):
+    """Import statements outside functions, and outside `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield from _run_at_import(other)
+        elif not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from _run_at_import(child)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_engine_imports_the_standard_library_and_torch_alone(path):
+    for name in imports_of(path):
+        top = name.partition(".")[0]
+        assert top in ALLOWED or top in sys.stdlib_module_names, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_imports_run_downward(path):
+    mine = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    above = ABOVE.get(mine, set())
+    for name in imports_of(path):
+        if name.startswith("pplkit") and room(name) != mine:
+            assert "*" not in above and room(name) not in above, (
+                f"{mine} imports {name}, from above it"
+            )
+            assert mine == "__init__" or name != "pplkit", f"{mine} imports the table of contents"
+
+
+def test_the_design_names_rooms_that_exist():
+    assert set(ABOVE) <= {
+        room(".".join(p.relative_to(ROOT).with_suffix("").parts)) for p in SOURCES
+    }
+
+
+def modules_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter holds after `statement`."""
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import sys, json\n{statement}\nprint(json.dumps([*sys.modules]))"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    return {name.partition(".")[0] for name in json.loads(ended.stdout.splitlines()[-1])}
+
+
+def test_importing_pplkit_brings_nothing_that_torch_does_not():
+    beyond = modules_after("import pplkit") - modules_after(
+        "import torch, torch.distributions, torch.func"
+    )
+    assert {name for name in beyond if name not in sys.stdlib_module_names} <= {"pplkit", "tqdm"}
+
+
+def test_importing_pplwidgets_starts_no_notebook_server_and_draws_nothing():
+    brought = modules_after("import pplwidgets")
+    assert not brought & {"jupyterlab", "jupyter_server", "matplotlib", "pyro", "sphinx", "pytest"}
