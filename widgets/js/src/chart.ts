@@ -1,0 +1,189 @@
+// Draws tables with Vega-Lite: the specification compiled once per theme, its scales held still.
+import * as vega from "vega";
+import { compile, type TopLevelSpec } from "vega-lite";
+import type { Row, Tables } from "./protocol";
+import { chartConfig, type Mode } from "./theme";
+
+type Domain = number[];
+type Domains = Record<string, Domain>;
+
+const CONTINUOUS = new Set([undefined, "linear", "log", "pow", "sqrt", "symlog", "time", "utc"]);
+const COMPOSED = ["hconcat", "vconcat", "concat", "facet", "repeat"];
+const MARGIN = 8; // px by which marks may overlap the edge of the plot
+const NARROW = 480; // px of width under which legends stand in two columns
+
+// A figure fetches nothing, whatever its specification says.
+const refuse = () => Promise.reject(new Error("A live figure loads nothing from outside."));
+const loader = { load: refuse, sanitize: refuse, http: refuse, file: refuse, options: {} } as unknown as vega.Loader;
+
+export class Chart {
+  private view: vega.View | undefined;
+  private domains: Domains = {};
+  private names = new Set<string>();
+  private latest: Tables = new Map();
+  private work: Promise<void> = Promise.resolve();
+  private waiting = false;
+
+  constructor(
+    private readonly el: HTMLElement,
+    private readonly spec: Record<string, unknown>,
+    private mode: Mode,
+    private width: number,
+  ) {}
+
+  /** Whether the width is the page's to choose. */
+  get fluid(): boolean {
+    return !COMPOSED.some((key) => key in this.spec) && typeof this.spec["width"] !== "number";
+  }
+
+  /** Fix every scale that the chart leaves open to what fits these tables; returns whether there is any. */
+  async hold(tables: Tables): Promise<boolean> {
+    this.domains = await this.fitting(tables);
+    return Object.keys(this.domains).length > 0;
+  }
+
+  /** Whether these tables reach beyond the axes. */
+  async outside(tables: Tables): Promise<boolean> {
+    const fit = await this.fitting(tables);
+    return Object.entries(this.domains).some(([scale, held]) => {
+      const now = fit[scale];
+      if (!now || now.length !== 2 || !now.every(Number.isFinite)) return false;
+      const [low, high] = [Math.min(...held), Math.max(...held)];
+      const slack = (high - low) * 0.02;
+      return Math.min(...now) < low - slack || Math.max(...now) > high + slack;
+    });
+  }
+
+  /** Draw the newest tables; those that were waiting to be drawn are passed over. */
+  draw(tables: Tables): Promise<void> {
+    this.latest = tables;
+    if (!this.waiting) {
+      this.waiting = true;
+      this.work = this.work.catch(() => undefined).then(() => {
+        this.waiting = false;
+        return this.paint();
+      });
+    }
+    return this.work;
+  }
+
+  /** The same picture in other clothes. */
+  redress(mode: Mode, width: number): Promise<void> {
+    if (mode === this.mode && width === this.width) return this.work;
+    const narrower = width < NARROW !== this.width < NARROW;
+    if (mode !== this.mode || narrower) {
+      this.view?.finalize();
+      this.view = undefined;
+    }
+    this.mode = mode;
+    this.width = width;
+    return this.draw(this.latest);
+  }
+
+  /** Compile anew at the next drawing. */
+  rebuild(): void {
+    this.view?.finalize();
+    this.view = undefined;
+  }
+
+  close(): void {
+    this.view?.finalize();
+    this.view = undefined;
+  }
+
+  private async paint(): Promise<void> {
+    if (!this.view) {
+      const made = this.compiled();
+      held(made, this.domains);
+      if (this.fluid) clipped(made);
+      this.names = new Set((made.data ?? []).map((each) => each.name));
+      // The old picture stays until the new one is ready: no flicker, no jump of the page.
+      const stage = document.createElement("div");
+      this.view = new vega.View(vega.parse(made), {
+        loader,
+        renderer: "svg",
+        container: stage,
+        hover: true,
+        logLevel: vega.Error,
+        tooltip: () => undefined,
+      } as vega.ViewOptions);
+      this.fill(this.view, this.names);
+      await this.view.runAsync();
+      stage.querySelector("svg")?.setAttribute("aria-hidden", "true");
+      this.el.replaceChildren(stage);
+      return;
+    }
+    this.fill(this.view, this.names);
+    if (this.fluid) this.view.width(this.width);
+    await this.view.runAsync();
+  }
+
+  private fill(view: vega.View, names: Set<string>, tables = this.latest): void {
+    for (const [name, rows] of tables) {
+      // Vega keeps its own marks on a row: give it rows of its own.
+      if (names.has(name)) view.data(name, rows.map((row): Row => ({ ...row })));
+    }
+  }
+
+  private compiled(): vega.Spec {
+    const spec = this.fluid
+      ? { ...this.spec, width: this.width, autosize: { type: "fit-x", contains: "padding" } }
+      : this.spec;
+    const config = chartConfig(this.mode);
+    if (this.width < NARROW) config["legend"] = { ...(config["legend"] as object), columns: 2 };
+    return compile(spec as unknown as TopLevelSpec, { config, logger: quiet }).spec;
+  }
+
+  /** The domains that open scales take for these tables. */
+  private async fitting(tables: Tables): Promise<Domains> {
+    const made = this.compiled();
+    const open = (made.scales ?? []).filter(isOpen);
+    const view = new vega.View(vega.parse(made), { loader, renderer: "none", logLevel: vega.None });
+    this.fill(view, new Set((made.data ?? []).map((each) => each.name)), tables);
+    await view.runAsync();
+    const found: Domains = {};
+    for (const { name } of open) {
+      const domain = (view.scale(name).domain() as unknown[]).map(Number);
+      if (domain.length >= 2 && domain.every(Number.isFinite) && domain[0] !== domain.at(-1)) {
+        found[name] = domain;
+      }
+    }
+    view.finalize();
+    return found;
+  }
+}
+
+function isOpen(scale: vega.Scale): boolean {
+  return CONTINUOUS.has(scale.type) && !Array.isArray(scale.domain) && scale.domain !== undefined;
+}
+
+/** Write domains into a compiled specification. */
+function held(made: vega.Spec, domains: Domains): void {
+  for (const scale of made.scales ?? []) {
+    const domain = domains[scale.name];
+    if (!domain) continue;
+    const open = scale as unknown as Record<string, unknown>;
+    open["domain"] = domain;
+    for (const key of ["nice", "zero", "padding", "domainMin", "domainMax", "domainRaw"]) delete open[key];
+  }
+}
+
+/** Keep what lies beyond the axes from being drawn across the page. */
+function clipped(made: vega.Spec): void {
+  const path = `'M-${MARGIN},-${MARGIN}h'+(width+${2 * MARGIN})+'v'+(height+${2 * MARGIN})+'h-'+(width+${2 * MARGIN})+'z'`;
+  const visit = (marks: vega.Mark[] | undefined) => {
+    for (const mark of marks ?? []) {
+      if (mark.type === "group") visit(mark.marks);
+      else if (mark.type !== "text" && !mark.clip) mark.clip = { path: { signal: path } };
+    }
+  };
+  visit(made.marks);
+}
+
+const quiet = {
+  warn: () => quiet, info: () => quiet, debug: () => quiet, level: () => quiet,
+  error: (...said: readonly unknown[]) => {
+    console.error("pplwidgets:", ...said);
+    return quiet;
+  },
+} as any;

@@ -1,0 +1,82 @@
+"""What a figure is where nothing can move: a picture, what it shows in words, and a sentence."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from .charts import with_values
+from .tables import Tables
+
+STATIC = Path(__file__).parent / "static"
+_WIDTH = 640
+# Stands for the colour of the page's text until the picture is drawn.
+_INKS = {"ink": "#010203", "muted": "#8c959f", "grid": "#8c959f"}
+
+
+def asset(name: str) -> bytes:
+    """A file of the JavaScript build; `FileNotFoundError` with a remedy when there was none."""
+    path = STATIC / name
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"The widgets' JavaScript is not built: {path} is missing. In a clone run `make setup`;"
+            " otherwise install the distribution again."
+        ) from None
+
+
+@cache
+def chart_config() -> dict:
+    """The theme that pages and pictures share, for a picture."""
+    theme = json.loads(asset("theme.json").decode("utf-8"))
+    palette = theme["palettes"]["light"]
+
+    def settle(part):
+        if isinstance(part, dict):
+            return {key: settle(value) for key, value in part.items()}
+        if part == "@palette":
+            return palette
+        if part == "@first":
+            return palette[0]
+        return _INKS[part[1:]] if isinstance(part, str) and part.startswith("@") else part
+
+    return settle(theme["config"])
+
+
+def picture(spec: dict, tables: Tables) -> str:
+    """The chart as SVG text, in the colour of the text around it."""
+    import vl_convert
+
+    spec = with_values(spec, tables)
+    if not any(key in spec for key in ("hconcat", "vconcat", "concat", "facet", "repeat")):
+        spec = {"width": _WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, **spec}
+    drawn = vl_convert.vegalite_to_svg(spec, config=chart_config(), allowed_base_urls=[])
+    drawn = re.sub(r"#010203|rgb\(1, ?2, ?3\)", "currentColor", drawn)
+    # Numbers of a fifteenth digit are of no use on a screen.
+    drawn = re.sub(r"(\.\d\d)\d+", r"\1", drawn)
+    return drawn
+
+
+def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:
+    """The picture with its words, as one HTML figure."""
+    size = re.match(r"<svg[^>]*?\bwidth=\"([\d.]+)\"[^>]*?\bheight=\"([\d.]+)\"", svg)
+    head = f'<svg role="img" aria-label="{html.escape(alt)}"'
+    svg = re.sub(r"<svg", head, svg, count=1)
+    if size:
+        svg = re.sub(r' (width|height)="[\d.]+"', "", svg, count=2)
+        svg = svg.replace(head, f'{head} style="width:100%;max-width:{float(size[1]):.0f}px;height:auto"', 1)
+    svg = re.sub(r"(<svg[^>]*>)", rf"\1<title>{html.escape(alt)}</title>", svg, count=1)
+    words = [f"<strong>{html.escape(title)}</strong>" if title else "", html.escape(caption)]
+    words = " ".join(word for word in words if word)
+    return (
+        '<figure class="pplkit-still" style="margin:1em 0">'
+        + svg
+        + '<figcaption style="font-size:0.95em">'
+        + (f"<p style=\"margin:0.4em 0\">{words}</p>" if words else "")
+        + f'<p class="pplkit-still-note" style="margin:0.4em 0"><em>{html.escape(sentence)}</em></p>'
+        + "</figcaption></figure>"
+    )
