@@ -1,13 +1,13 @@
 """Run the notebooks of the book and keep of their outputs what a person can read in a diff.
 
-    python tools/notebooks.py                 run every chapter and exercise, write them back normalised
+    python tools/notebooks.py                 run all chapters and exercises, write them normalised
     python tools/notebooks.py --check         run them and say what differs; write nothing
     python tools/notebooks.py --format-only   normalise without running
     python tools/notebooks.py PATH...         the same for the named notebooks only
 
 Kept: sources, tags, printed text, the text form of results, the name and message of an error.
-Dropped: pictures, HTML, widget state, tracebacks (they show the paths of one machine), execution counts
-(inserting a cell would change all that follow) and whatever metadata editors leave behind.
+Dropped: pictures, HTML, widget state, tracebacks (they show the paths of one machine), execution
+counts (inserting a cell would change all that follow) and whatever metadata editors leave behind.
 An output that cannot be the same tomorrow or elsewhere is refused, with the reason.
 """
 
@@ -73,8 +73,8 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int = 300) -> Noteboo
 def normalise(notebook: NotebookNode) -> NotebookNode:
     """A new notebook with the same sources and only stable text outputs.
 
-    Normalising twice changes nothing. Raises Unstable for outputs on stderr, memory addresses, absolute
-    paths and progress bars, naming the cell.
+    Normalising twice changes nothing. Raises Unstable for outputs on stderr, memory addresses,
+    absolute paths and progress bars, naming the cell.
     """
     clean = nbformat.v4.new_notebook(
         metadata={
@@ -129,23 +129,35 @@ def _outputs(outputs: list, number: int) -> list[NotebookNode]:
         if new is None:
             continue
         previous = kept[-1] if kept else None
-        if new.output_type == "stream" and previous is not None and previous.output_type == "stream":
+        if (
+            new.output_type == "stream"
+            and previous is not None
+            and previous.output_type == "stream"
+        ):
             previous.text += new.text
         else:
             kept.append(new)
     for output in kept:
-        text = output.get("text") or output.get("evalue") or output.get("data", {}).get("text/plain", "")
+        text = (
+            output.get("text")
+            or output.get("evalue")
+            or output.get("data", {}).get("text/plain", "")
+        )
         for what, pattern in VOLATILE.items():
             found = pattern.search(text)
             if found:
-                raise Unstable(f"cell {number} shows {what}: {found.group()!r}; make it print something stable")
+                raise Unstable(
+                    f"cell {number} shows {what}: {found.group()!r}; make it print something stable"
+                )
     return kept
 
 
 def _output(output: NotebookNode, number: int) -> NotebookNode | None:
     if output.output_type == "stream":
         if output.name == "stderr":
-            raise Unstable(f"cell {number} wrote to stderr: {output.text.strip()[:300]!r}; mend or silence it")
+            raise Unstable(
+                f"cell {number} wrote to stderr: {output.text.strip()[:300]!r}; mend or silence it"
+            )
         return NotebookNode(output_type="stream", name="stdout", text=ANSI.sub("", output.text))
     if output.output_type == "error":
         message = ANSI.sub("", output.evalue)
@@ -158,7 +170,9 @@ def _output(output: NotebookNode, number: int) -> NotebookNode | None:
     text = output.data.get("text/plain")
     if text is None:
         return None
-    new = NotebookNode(output_type=output.output_type, data={"text/plain": ANSI.sub("", text)}, metadata={})
+    new = NotebookNode(
+        output_type=output.output_type, data={"text/plain": ANSI.sub("", text)}, metadata={}
+    )
     if output.output_type == "execute_result":
         new.execution_count = 0
     return new
@@ -175,13 +189,19 @@ def differences(path: Path, new: str) -> str:
     old = path.read_text(encoding="utf-8")
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
     lines = difflib.unified_diff(
-        old.splitlines(), new.splitlines(), f"{name} as committed", f"{name} as run now", lineterm=""
+        old.splitlines(),
+        new.splitlines(),
+        f"{name} as committed",
+        f"{name} as run now",
+        lineterm="",
     )
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Run the book's notebooks and normalise what they keep.")
+    parser = argparse.ArgumentParser(
+        description="Run the book's notebooks and normalise what they keep."
+    )
     parser.add_argument("notebooks", nargs="*", help="default: every chapter and exercise")
     parser.add_argument("--check", action="store_true", help="write nothing, say what differs")
     parser.add_argument("--format-only", action="store_true", help="do not run the cells")
@@ -199,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         except Unstable as error:
             print(f"{path.name}: {error}", file=sys.stderr)
             return 2
-        except Exception as error:  # nbclient's own message shows the cell and the error
+        except Exception as error:  # noqa: BLE001 - nbclient's message shows cell and error
             print(f"{path.name}: {ANSI.sub('', str(error)).strip()}", file=sys.stderr)
             return 2
         diff = differences(path, new)
@@ -210,9 +230,12 @@ def main(arguments: list[str] | None = None) -> int:
             else:
                 with path.open("w", encoding="utf-8", newline="\n") as file:
                     file.write(new)
-        print(f"{path.name}: {'differs' if diff and options.check else 'written' if diff else 'unchanged'}")
+        done = "differs" if options.check else "written"
+        print(f"{path.name}: {done if diff else 'unchanged'}")
     if options.check and changed:
-        print(f"{len(changed)} notebook(s) differ from a fresh run; `make notebooks` writes them anew")
+        print(
+            f"{len(changed)} notebook(s) differ from a fresh run; `make notebooks` writes them anew"
+        )
         return 1
     return 0
 

@@ -1,7 +1,7 @@
 """Keep every page free of what it does not use and of addresses outside the book.
 
-Jupyter Book always loads `sphinx_thebe`, which writes the address of a script host into every page even when
-it is switched off. Its script, its style and its settings are taken out again here.
+Jupyter Book always loads `sphinx_thebe`, which writes the address of a script host into every page
+even when it is switched off. Its script, its style and its settings are taken out again here.
 """
 
 from pathlib import Path

@@ -303,7 +303,7 @@ def _in_own_context(judge: Callable[[], str], seconds: float) -> str:
 def _stop(worker: threading.Thread, ended: threading.Event) -> bool:
     """Ask the thread to end, again if the answer catches the request; tell whether it did."""
     for _ in range(40):
-        if ended.is_set():
+        if ended.is_set() or not worker.is_alive():
             worker.join(1.0)
             return True
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
