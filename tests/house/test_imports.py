@@ -12,7 +12,7 @@ import pytest
 
 from .project import ROOT
 
-ALLOWED = {"pplkit", "torch", "tqdm"}
+ALLOWED = {"pplkit", "torch"}
 # A module may not import, while it is imported, what stands above it.
 ABOVE = {
     "errors": {"*"},
@@ -102,7 +102,7 @@ def test_importing_pplkit_brings_nothing_that_torch_does_not():
     beyond = modules_after("import pplkit") - modules_after(
         "import torch, torch.distributions, torch.func"
     )
-    assert {name for name in beyond if name not in sys.stdlib_module_names} <= {"pplkit", "tqdm"}
+    assert {name for name in beyond if name not in sys.stdlib_module_names} == {"pplkit"}
 
 
 def test_importing_pplwidgets_starts_no_notebook_server_and_draws_nothing():
