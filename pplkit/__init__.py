@@ -11,7 +11,22 @@ from .trace import Trace
 __version__ = "0.1.0"
 
 __all__ = [
-    "ParamStore", "Trace", "clear_param_store", "deterministic", "distributions", "enable_validation", "errors",
-    "factor", "get_param_store", "handlers", "infer", "optim", "param", "plate", "poutine", "sample",
-    "set_rng_seed", "validation_enabled",
-]  # fmt: skip
+    "ParamStore",
+    "Trace",
+    "clear_param_store",
+    "deterministic",
+    "distributions",
+    "enable_validation",
+    "errors",
+    "factor",
+    "get_param_store",
+    "handlers",
+    "infer",
+    "optim",
+    "param",
+    "plate",
+    "poutine",
+    "sample",
+    "set_rng_seed",
+    "validation_enabled",
+]

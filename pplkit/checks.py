@@ -1,7 +1,8 @@
 """When numbers and shapes are checked.
 
-Shapes are compared at once: it costs nothing. Looking at numbers costs a wait for the device, so an inference
-step collects its questions and asks them together, once; outside a step each is asked on the spot.
+Shapes are compared at once: it costs nothing. Looking at numbers costs a wait for the device, so an
+inference step collects its questions and asks them together, once; outside a step each is asked on
+the spot.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ def enable_validation(is_validate: bool = True) -> None:
 
 @contextmanager
 def validation_enabled(is_validate: bool = True) -> Iterator[None]:
-    """As `enable_validation`, for the block only."""
+    """As `enable_validation`, for the block only.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> with validation_enabled(False):
+    ...     pplkit.sample("x", dist.Bernoulli(0.5), obs=torch.tensor(2.0))
+    tensor(2.)
+    """
     before = _enabled
     enable_validation(is_validate)
     try:
@@ -64,7 +71,7 @@ def asked_together() -> Iterator[list[Question]]:
 
 
 def settle(questions: list[Question], *numbers: Tensor) -> list[float]:
-    """Ask all questions and fetch the numbers, in one transfer from the device; raise the first error."""
+    """Ask all questions and fetch the numbers in one transfer; raise the first error."""
     device = numbers[0].device if numbers else torch.device("cpu")
     asked = [q.holds.detach().to(device, torch.float64) for q in questions]
     wanted = [n.detach().to(device, torch.float64) for n in numbers]
@@ -122,7 +129,11 @@ def sample_shapes(msg: Message) -> None:
     if value.shape[value.dim() - event_dim :] != fn.event_shape or value.dim() < event_dim:
         raise errors.value_against_distribution(msg)
     for frame in msg.plates:
-        if frame.vectorized and len(batch) >= -frame.dim and batch[frame.dim] not in (1, frame.size):
+        if (
+            frame.vectorized
+            and len(batch) >= -frame.dim
+            and batch[frame.dim] not in (1, frame.size)
+        ):
             raise errors.plate_against_value(msg, frame, batch[frame.dim])
     for ours, theirs in zip(reversed(batch), reversed(fn.batch_shape), strict=False):
         if ours != theirs and 1 not in (ours, theirs):
@@ -135,7 +146,10 @@ def sample_value(msg: Message) -> None:
     if not _enabled or constraints.is_dependent(fn.support):
         return
     name, where, origin = msg.name, msg.where, errors._origin(msg)
-    _ask(fn.support.check(value).all(), lambda: errors.outside_support(name, where, fn, value, origin))
+    _ask(
+        fn.support.check(value).all(),
+        lambda: errors.outside_support(name, where, fn, value, origin),
+    )
 
 
 def plated(site: Message) -> None:

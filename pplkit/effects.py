@@ -1,11 +1,13 @@
 """How a statement becomes an effect.
 
-A statement (`sample`, `param`, `plate`, ...) does nothing by itself: it writes a `Message` and hands it to
-`perform`. The message travels *down* the stack of handlers, innermost first, each free to change it; what no
-handler has answered is answered by the default behaviour; then it travels back *up*, each handler seeing the
-outcome. Everything else in the engine (tracing, conditioning, inference) is a handler.
+A statement (`sample`, `param`, `plate`, ...) does nothing by itself: it writes a `Message` and
+hands it to `perform`. The message travels *down* the stack of handlers, innermost first, each free
+to change it; what no handler has answered is answered by the default behaviour; then it travels
+back *up*, each handler seeing the outcome. Everything else in the engine (tracing, conditioning,
+inference) is a handler.
 
-The stack belongs to a context (`contextvars`): threads and asyncio tasks never meet each other's handlers.
+The stack belongs to a context (`contextvars`): threads and asyncio tasks never meet each other's
+handlers.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from .params import get_param_store
 
 
 class PlateFrame(NamedTuple):
-    """One plate that a statement stands in: the dimension it occupies, and how many rows it has there."""
+    """A plate that a statement stands in: which dimension it has, and how many rows."""
 
     name: str
     dim: int | None  # negative, counted from the right; None while a plate is looped over
@@ -46,7 +48,8 @@ class PlateFrame(NamedTuple):
 class Message:
     """What one statement says, and what became of it; a trace keeps it as the statement's site.
 
-    Fields can also be read by the keys that Pyro gives them: `site["value"]`, `site["cond_indep_stack"]`.
+    Fields can also be read by the keys that Pyro gives them: `site["value"]`,
+    `site["cond_indep_stack"]`.
     """
 
     type: str  # sample, param, plate, deterministic, subsample
@@ -67,7 +70,7 @@ class Message:
 
     @property
     def log_prob(self) -> Tensor:
-        """Log-probability of a sample site's value, masked and scaled; shape: that of its plates."""
+        """Log-probability of a sample site's value, masked and scaled; shape: its plates'."""
         if self._log_prob is None:
             self._log_prob = scale_and_mask(self.unscaled_log_prob, self.scale, self.mask)
         return self._log_prob
@@ -128,14 +131,14 @@ def active_handlers() -> list[Handler]:
 
 def perform(msg: Message) -> Any:
     """Send a message down the stack and back up; return its value."""
-    stack = active_handlers()
-    reached = 0
-    for reached, handler in enumerate(reversed(stack), start=1):
+    reached = []
+    for handler in reversed(active_handlers()):
+        reached.append(handler)
         handler.process_message(msg)
         if msg.stop:
             break
     _answer(msg)
-    for handler in stack[len(stack) - reached :]:
+    for handler in reversed(reached):
         handler.postprocess_message(msg)
     return msg.value
 
@@ -161,10 +164,11 @@ def _answer(msg: Message) -> None:
 class Handler:
     """Reinterprets the statements made while it is in force.
 
-    Use it as a context manager, around a function, or as a decorator: `with h(...):`, `h(model, ...)`,
-    `@h(...)`. An exception inside takes the handler off the stack, and with it the parameters that the failed run
-    has added. Subclasses override `process_message` (on the way down, innermost handler first) and
-    `postprocess_message` (on the way up); both receive the `Message` and change it in place.
+    Use it as a context manager, around a function, or as a decorator: `with h(...):`, `h(model,
+    ...)`, `@h(...)`. An exception inside takes the handler off the stack, and with it the
+    parameters that the failed run has added. Subclasses override `process_message` (on the way
+    down, innermost handler first) and `postprocess_message` (on the way up); both receive the
+    `Message` and change it in place.
 
     >>> class shout(Handler):
     ...     def postprocess_message(self, msg):
@@ -239,9 +243,9 @@ class Handler:
 def _is_loose_generator(frame: FrameType) -> bool:
     """Whether a `with` in this frame can be left hanging by whoever drives the generator.
 
-    A generator that waits at a `yield` inside `with plate(...)` may be abandoned there; its handlers are in
-    force only while it runs. Not so one driven by `contextlib` or a pytest fixture: these wait at their `yield`
-    just *because* the block around it is running.
+    A generator that waits at a `yield` inside `with plate(...)` may be abandoned there; its
+    handlers are in force only while it runs. Not so one driven by `contextlib` or a pytest fixture:
+    these wait at their `yield` just *because* the block around it is running.
     """
     if not frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
         return False

@@ -1,8 +1,8 @@
 """What a learner is told when something is wrong.
 
-Every error says what happened and at which site, where in the learner's own file, what was found, what was
-expected, and what to do about it. The wording lives here; the engine only says which error it is. First lines
-keep the phrases that users of Pyro search for.
+Every error says what happened and at which site, where in the learner's own file, what was found,
+what was expected, and what to do about it. The wording lives here; the engine only says which error
+it is. First lines keep the phrases that users of Pyro search for.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-
-
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -40,7 +38,7 @@ class PplkitError(Exception):
 
 
 class ModelError(PplkitError, RuntimeError):
-    """Statements that contradict each other: two sites of one name, a guide that does not fit its model."""
+    """Statements that contradict each other: a name used twice, a guide unlike its model."""
 
 
 class PlateError(PplkitError, ValueError):
@@ -67,7 +65,8 @@ class UsageError(PplkitError, TypeError):
     """A call with the wrong kind of argument."""
 
 
-# -- where ----------------------------------------------------------------------------------------------
+# -- where
+# ----------------------------------------------------------------------------------------------
 
 
 class Where(NamedTuple):
@@ -102,7 +101,11 @@ def _notebook_cell(filename: str) -> str | None:
 def _shortest(filename: str) -> str:
     if filename.startswith("<"):
         return filename
-    relative = os.path.relpath(filename) if os.path.splitdrive(filename)[0] == os.path.splitdrive(os.getcwd())[0] else filename
+    relative = (
+        os.path.relpath(filename)
+        if os.path.splitdrive(filename)[0] == os.path.splitdrive(os.getcwd())[0]
+        else filename
+    )
     return filename if relative.startswith("..") else relative
 
 
@@ -114,7 +117,8 @@ def nearest(name: str, known: list[str]) -> str:
     return "there is " + (", ".join(map(repr, known)) if known else "none")
 
 
-# -- what went wrong --------------------------------------------------------------------------------------
+# -- what went wrong
+# --------------------------------------------------------------------------------------
 
 
 def not_callable(handler: str, found: Any) -> UsageError:
@@ -150,7 +154,7 @@ def not_a_distribution(name: str, found: Any) -> UsageError:
         where=user_frame(),
         found=_brief(found),
         expected='a distribution, as in sample("x", dist.Normal(0., 1.))',
-        remedy="for a fixed value use deterministic(name, value); for a parameter, param(name, value)",
+        remedy="a fixed value is deterministic(name, value); a parameter is param(name, value)",
     )
 
 
@@ -171,7 +175,7 @@ def duplicate_site(msg: Message, first: Message) -> ModelError:
     elif len(kinds) == 1:
         head = f"Multiple {msg.type} sites named {msg.name!r}"
     else:
-        head = f"{msg.name!r} is already in the trace as a {first.type} site, now it is a {msg.type} site"
+        head = f"{msg.name!r} is already in the trace as a {first.type} site, not a {msg.type}"
     return ModelError(
         head,
         site=msg.name,
@@ -290,9 +294,11 @@ def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> S
         f"dim {frame.dim}, {frame.size} vs {found}",
         site=msg.name,
         where=msg.where,
-        found=f"{_family(msg.fn)} with batch shape {_shape(msg.fn.batch_shape)}: {found} at dim {frame.dim}",
+        found=f"{_family(msg.fn)} with batch shape {_shape(msg.fn.batch_shape)}: "
+        f"{found} at dim {frame.dim}",
         expected=f"1 or {frame.size} at dim {frame.dim}, the size of plate {frame.name!r}",
-        remedy=f"make the plate's size {found}, the parameters' {frame.size}; or, if the {found} belong to one row "
+        remedy=f"make the plate's size {found}, the parameters' {frame.size}; "
+        f"or, if the {found} belong to one row "
         f"of the plate, declare them one event: .to_event(1)",
     )
 
@@ -300,7 +306,8 @@ def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> S
 def plate_against_value(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
     remedy = f"make the plate's size agree with the data: plate({frame.name!r}, len(data))"
     if frame.size < frame.full_size and found == frame.full_size:
-        remedy = f"index the data with the plate's subsample: with plate({frame.name!r}, ...) as i: ... data[i]"
+        remedy = "index the data with the plate's subsample: "
+        remedy += f"with plate({frame.name!r}, ...) as i: ... data[i]"
     return ShapeError(
         f"Shape mismatch inside plate({frame.name!r}) at site {msg.name!r}: "
         f"the plate has {frame.size} rows, the {_origin(msg)} value {found}",
@@ -314,7 +321,7 @@ def plate_against_value(msg: Message, frame: PlateFrame, found: int) -> ShapeErr
 
 def value_against_distribution(msg: Message) -> ShapeError:
     return ShapeError(
-        f"Shape mismatch at site {msg.name!r}: the {_origin(msg)} value does not fit its distribution",
+        f"Shape mismatch at site {msg.name!r}: {_origin(msg)} value against distribution",
         site=msg.name,
         where=msg.where,
         found=f"value of shape {_shape(msg.value.shape)}",
@@ -333,12 +340,14 @@ def not_in_a_plate(site: Message, dim: int, size: int, shape) -> ShapeError:
         where=site.where,
         found=f"log-probabilities of shape {_shape(shape)} inside {inside}",
         expected="each dimension of the log-probability to belong to a plate, or to one event",
-        remedy=f"if the {size} are independent, enclose the statement in `with plate(..., {size}):`; "
+        remedy=f"if the {size} are independent, put the statement in `with plate(..., {size}):`; "
         f"if they are one variable, declare it: .to_event({-dim})",
     )
 
 
-def bad_parameter(name: str | None, where, fn, parameter: str, value: Tensor, constraint) -> DistributionError:
+def bad_parameter(
+    name: str | None, where, fn, parameter: str, value: Tensor, constraint
+) -> DistributionError:
     site = f" at site {name!r}" if name else ""
     return DistributionError(
         f"Expected parameter {parameter} of distribution {_family(fn)}{site} "
@@ -354,7 +363,8 @@ def bad_parameter(name: str | None, where, fn, parameter: str, value: Tensor, co
 def outside_support(name: str | None, where, fn, value: Tensor, origin: str) -> DistributionError:
     site = f" at site {name!r}" if name else ""
     return DistributionError(
-        f"Expected value argument{site} to be within the support {fn.support} of distribution {_family(fn)}",
+        f"Expected value argument{site} to be within the support {fn.support} "
+        f"of distribution {_family(fn)}",
         site=name,
         where=where,
         found=f"{origin} value {_offender(value, fn.support)}",
@@ -389,7 +399,7 @@ def stale_param(name: str, what: str, old, new, where) -> ParamError:
         where=where,
         found=f"{what} {old} in the parameter store",
         expected=f"{what} {new}, as asked for here",
-        remedy="call clear_param_store() before fitting the changed model, or give the parameter another name",
+        remedy="call clear_param_store() before fitting the changed model, or use another name",
     )
 
 
@@ -422,7 +432,7 @@ def guide_site_missing(guide_msg: Message, model_names: list[str]) -> ModelError
         where=guide_msg.where,
         found=f"the guide samples {guide_msg.name!r}; {nearest(guide_msg.name, model_names)}",
         expected="each unobserved sample of the guide to be one of the model",
-        remedy="use the model's name; for a variable of the guide alone, infer={'is_auxiliary': True}",
+        remedy="use the model's name; a variable only the guide has: infer={'is_auxiliary': True}",
     )
 
 
@@ -431,7 +441,8 @@ def model_site_missing(msg: Message, guide_names: list[str]) -> ModelError:
         f"Found non-auxiliary vars in model but not in guide: {{{msg.name!r}}}",
         site=msg.name,
         where=msg.where,
-        found=f"the model samples {msg.name!r}, the guide does not; {nearest(msg.name, guide_names)}",
+        found=f"the model samples {msg.name!r}, the guide does not; "
+        f"{nearest(msg.name, guide_names)}",
         expected="each unobserved sample of the model to be one of the guide",
         remedy=f"add sample({msg.name!r}, ...) to the guide, or observe it in the model with obs=",
     )
@@ -464,7 +475,7 @@ def not_finite(what: str, step: int, culprit: Message | None) -> InferenceError:
         where=culprit.where if culprit is not None else None,
         found=found,
         expected="finite numbers; the parameters are as they were before this step",
-        remedy="a smaller learning rate, another starting value, or a constraint on a parameter often cures it",
+        remedy="try a smaller learning rate, another start, or a constraint on a parameter",
     )
 
 
@@ -488,19 +499,25 @@ def optim_args_not_mapping(optimiser: str, found: Any) -> UsageError:
 
 def unknown_option(optimiser: str, key: str, known: list[str]) -> UsageError:
     return UsageError(
-        f"{optimiser} has no setting {key!r}", where=user_frame(), found=key, expected=", ".join(known),
+        f"{optimiser} has no setting {key!r}",
+        where=user_frame(),
+        found=key,
+        expected=", ".join(known),
         remedy=nearest(key, known),
-    )  # fmt: skip
+    )
 
 
 def learning_rate(optimiser: str, found: Any) -> UsageError:
     return UsageError(
-        f"{optimiser} cannot use this learning rate", where=user_frame(), found=f"lr={_brief(found)}",
+        f"{optimiser} cannot use this learning rate",
+        where=user_frame(),
+        found=f"lr={_brief(found)}",
         expected="a positive number",
-    )  # fmt: skip
+    )
 
 
-# -- words ------------------------------------------------------------------------------------------------
+# -- words
+# ------------------------------------------------------------------------------------------------
 
 _WORDS = {
     "Real()": "a real number, not NaN",
@@ -525,7 +542,10 @@ def in_words(constraint) -> str:
     text = str(constraint)
     if text in _WORDS:
         return _WORDS[text]
-    lower, upper = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
+    lower, upper = (
+        getattr(constraint, "lower_bound", None),
+        getattr(constraint, "upper_bound", None),
+    )
     whole = "a whole number " if "Integer" in type(constraint).__name__ else ""
     if lower is not None and upper is not None:
         return f"{whole}between {_brief(lower)} and {_brief(upper)}"
@@ -553,7 +573,11 @@ def _offender(value: Tensor, constraint) -> str:
         return _brief(value)
     index = where[0].tolist()
     at = f"[{', '.join(map(str, index))}]" if index else ""
-    return f"{_brief(value[tuple(index)])} at {at}, {len(where)} of {bad.numel()}" if index else _brief(value)
+    return (
+        f"{_brief(value[tuple(index)])} at {at}, {len(where)} of {bad.numel()}"
+        if index
+        else _brief(value)
+    )
 
 
 def _brief(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The handlers: many worlds of one program.
 
-Each is one small class, used as `handler(model, ...)`, as a decorator, or in a `with`. Read `effects.Handler`
-first; writing one's own takes two methods at most.
+Each is one small class, used as `handler(model, ...)`, as a decorator, or in a `with`. Read
+`effects.Handler` first; writing one's own takes two methods at most.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .trace import Trace
 
 
 class trace(Handler):
-    """Record the run: `trace(model).get_trace(*args)`, or `with trace() as t: ...` and then `t.trace`.
+    """Record the run: `trace(model).get_trace(*args)`, or `with trace() as t:` and `t.trace`.
 
     Args:
         fn: the model.
@@ -91,12 +91,18 @@ class replay(Handler):
     True
     """
 
-    def __init__(self, fn=None, trace: Trace | None = None, params: Mapping[str, Tensor] | None = None):
+    def __init__(
+        self, fn=None, trace: Trace | None = None, params: Mapping[str, Tensor] | None = None
+    ):
         super().__init__(fn)
         if trace is None and params is None:
-            raise errors.missing_argument("replay", "trace=", "a Trace, as from trace(model).get_trace()")
+            raise errors.missing_argument(
+                "replay", "trace=", "a Trace, as from trace(model).get_trace()"
+            )
         if trace is not None and not hasattr(trace, "nodes"):
-            raise errors.wrong_argument("replay", "trace=", trace, "a Trace, as from trace(model).get_trace()")
+            raise errors.wrong_argument(
+                "replay", "trace=", trace, "a Trace, as from trace(model).get_trace()"
+            )
         self.trace, self.params = trace, params
 
     def process_message(self, msg: Message) -> None:
@@ -122,7 +128,8 @@ class condition(Handler):
 
     Args:
         fn: the model.
-        data: values by name (a dictionary, or a Trace, whose drawn values are taken); None: not observed.
+        data: values by name (a dictionary, or a Trace, whose drawn values are taken); None: not
+            observed.
 
     >>> import pplkit, pplkit.distributions as dist
     >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0))
@@ -146,7 +153,9 @@ def _by_name(handler: str, data: Any) -> Mapping[str, Any]:
     if isinstance(data, Trace):
         return {name: data.nodes[name].value for name in data.stochastic_nodes}
     if not isinstance(data, Mapping):
-        raise errors.wrong_argument(handler, "data=", data, 'values by name, as {"x": torch.tensor(1.)}')
+        raise errors.wrong_argument(
+            handler, "data=", data, 'values by name, as {"x": torch.tensor(1.)}'
+        )
     return data
 
 
@@ -207,7 +216,9 @@ class block(Handler):
             raise errors.block_both_ways()
         for label, names in (("hide", hide), ("expose", expose)):
             if isinstance(names, str):
-                raise errors.wrong_argument("block", f"{label}=", names, f"a list of names, as [{names!r}]")
+                raise errors.wrong_argument(
+                    "block", f"{label}=", names, f"a list of names, as [{names!r}]"
+                )
         self.hide_fn, self.expose_fn = hide_fn, expose_fn
         self.hide, self.hide_types = set(hide or ()), set(hide_types or ())
         self.expose, self.expose_types = set(expose or ()), set(expose_types or ())
@@ -240,8 +251,12 @@ class mask(Handler):
 
     def __init__(self, fn=None, mask: bool | Tensor | None = None):
         super().__init__(fn)
-        if not isinstance(mask, bool) and not (isinstance(mask, Tensor) and mask.dtype == torch.bool):
-            raise errors.wrong_argument("mask", "mask=", mask, "True, False, or a tensor of booleans")
+        if not isinstance(mask, bool) and not (
+            isinstance(mask, Tensor) and mask.dtype == torch.bool
+        ):
+            raise errors.wrong_argument(
+                "mask", "mask=", mask, "True, False, or a tensor of booleans"
+            )
         self.mask = mask
 
     def process_message(self, msg: Message) -> None:
@@ -275,8 +290,8 @@ class scale(Handler):
 class seed(Handler):
     """Draw from random streams of one's own: every run inside starts from the same seed.
 
-    Only this context's draws are concerned: statements, and draws from pplkit's distributions. Torch's global
-    generator, other threads and other tasks are untouched.
+    Only this context's draws are concerned: statements, and draws from pplkit's distributions.
+    Torch's global generator, other threads and other tasks are untouched.
 
     Args:
         fn: the model.
@@ -292,8 +307,14 @@ class seed(Handler):
         super().__init__(fn)
         if isinstance(rng_seed, Tensor) and rng_seed.dim() == 0:
             rng_seed = int(rng_seed)
-        if isinstance(rng_seed, bool) or not hasattr(rng_seed, "__index__") or not 0 <= rng_seed < 2**32:
-            raise errors.wrong_argument("seed", "rng_seed=", rng_seed, "a whole number from 0 to 2**32 - 1")
+        if (
+            isinstance(rng_seed, bool)
+            or not hasattr(rng_seed, "__index__")
+            or not 0 <= rng_seed < 2**32
+        ):
+            raise errors.wrong_argument(
+                "seed", "rng_seed=", rng_seed, "a whole number from 0 to 2**32 - 1"
+            )
         self.rng_seed = int(rng_seed)
 
     def activation(self) -> Handler:

@@ -1,7 +1,8 @@
 """Optimisers, as pure functions on tensors.
 
-An optimiser holds settings only in `options`; what it remembers of a parameter is a dictionary of tensors that
-`update` takes and returns. So one step is a function of its inputs, and a whole loop can be captured.
+An optimiser holds settings only in `options`; what it remembers of a parameter is a dictionary of
+tensors that `update` takes and returns. So one step is a function of its inputs, and a whole loop
+can be captured.
 """
 
 from __future__ import annotations
@@ -21,12 +22,28 @@ class Optimizer:
     """Moves named, unconstrained parameters against their gradients.
 
     Args:
-        optim_args: settings, as `{"lr": 0.01}`, or a function from a parameter's name to its settings.
+        optim_args: settings, as `{"lr": 0.01}`, or a function from a parameter's name to its
+            settings.
+
+    A subclass says what it remembers (`init`) and how it moves (`update`):
+
+    >>> class Descent(Optimizer):
+    ...     defaults = {"lr": 0.1}
+    ...     def init(self, value):
+    ...         return {}
+    ...     def update(self, value, grad, state, *, lr):
+    ...         return value - lr * grad, state
+    >>> x = torch.tensor(1.0)
+    >>> Descent().step({"x": x}, {"x": torch.tensor(2.0)})
+    >>> x
+    tensor(0.8000)
     """
 
     defaults: dict[str, Any] = {}
 
-    def __init__(self, optim_args: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None = None):
+    def __init__(
+        self, optim_args: Mapping[str, Any] | Callable[[str], Mapping[str, Any]] | None = None
+    ):
         if optim_args is not None and not callable(optim_args):
             self._merged(optim_args)
         self.optim_args = optim_args or {}
@@ -52,7 +69,7 @@ class Optimizer:
         raise NotImplementedError
 
     def update(self, value: Tensor, grad: Tensor, state: State, **options) -> tuple[Tensor, State]:
-        """One step: the parameter's new value and what is remembered of it. Nothing is changed in place."""
+        """One step: the new value, and what is remembered of it. Nothing is changed in place."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -73,7 +90,9 @@ class Optimizer:
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba, 2015): steps of about `lr`, scaled by running means of gradient and squared gradient.
+    """Adam: steps of about `lr`, by running means of gradient and squared gradient.
+
+    Kingma and Ba, 2015, "Adam: a method for stochastic optimization".
 
     Args:
         optim_args: `lr` (0.001), `betas` (0.9, 0.999), `eps` (1e-8), `weight_decay` (0).
@@ -88,7 +107,11 @@ class Adam(Optimizer):
     defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}
 
     def init(self, value: Tensor) -> State:
-        return {"mean": torch.zeros_like(value), "square": torch.zeros_like(value), "steps": value.new_zeros(())}
+        return {
+            "mean": torch.zeros_like(value),
+            "square": torch.zeros_like(value),
+            "steps": value.new_zeros(()),
+        }
 
     def update(self, value, grad, state, *, lr, betas, eps, weight_decay):
         if weight_decay:

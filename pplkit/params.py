@@ -1,9 +1,10 @@
 """The parameter store: constrained outside, unconstrained inside.
 
-An optimiser moves freely over the real line; a scale must stay positive. So each parameter is kept as an
-unconstrained leaf tensor, and read through the bijection that its constraint asks for.
+An optimiser moves freely over the real line; a scale must stay positive. So each parameter is kept
+as an unconstrained leaf tensor, and read through the transform that its constraint asks for.
 
-The store belongs to a context: a new thread starts with an empty one, an asyncio task with a copy of its creator's.
+The store belongs to a context: a new thread starts with an empty one, an asyncio task with a copy
+of its creator's.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import constraints, transform_to
 
 from . import errors
 
@@ -30,7 +31,7 @@ class Entry:
     def value(self) -> Tensor:
         if self.constraint is constraints.real:
             return self.unconstrained
-        return biject_to(self.constraint)(self.unconstrained)
+        return transform_to(self.constraint)(self.unconstrained)
 
 
 class ParamStore:
@@ -41,13 +42,15 @@ class ParamStore:
     >>> import torch, pplkit
     >>> with ParamStore() as store:
     ...     scale = pplkit.param("scale", torch.tensor(2.0), constraint=constraints.positive)
-    >>> store["scale"], store.unconstrained("scale").requires_grad
-    (tensor(2., grad_fn=<ExpBackward0>), True)
+    >>> store["scale"].item(), store.unconstrained("scale").requires_grad
+    (2.0, True)
     """
 
     def __init__(self):
         self._entries: dict[str, Entry] = {}
-        self._fresh: dict[str, int] = {}  # parameters no finished step has used yet: when each was made
+        self._fresh: dict[
+            str, int
+        ] = {}  # parameters no finished step has used yet: when each was made
         self._clock = 0
         self._tokens: list = []
 
@@ -90,7 +93,9 @@ class ParamStore:
         return self._entries[name].constraint
 
     def __repr__(self) -> str:
-        inside = ", ".join(f"{name}: {list(e.unconstrained.shape)}" for name, e in self._entries.items())
+        inside = ", ".join(
+            f"{name}: {list(e.unconstrained.shape)}" for name, e in self._entries.items()
+        )
         return f"ParamStore({inside})"
 
     # -- writing ---------------------------------------------------------------------------------
@@ -104,8 +109,8 @@ class ParamStore:
     ) -> Tensor:
         """The parameter's value, made from `init` when there is none yet.
 
-        A parameter that exists keeps its value; asking for it with another shape or constraint is an error,
-        for a stale value would otherwise be used in silence.
+        A parameter that exists keeps its value; asking for it with another shape or constraint is
+        an error, for a stale value would otherwise be used in silence.
         """
         known = self._entries.get(name)
         if known is None:
@@ -142,7 +147,9 @@ class ParamStore:
         with torch.no_grad():
             if not bool(constraint.check(value).all()):
                 raise errors.param_outside_constraint(name, value, constraint, where)
-            start = biject_to(constraint).inv(value) if constraint is not constraints.real else value
+            start = (
+                transform_to(constraint).inv(value) if constraint is not constraints.real else value
+            )
             leaf = start.detach().clone().contiguous().requires_grad_()
         self._entries[name] = Entry(leaf, constraint, event_dim)
 
@@ -222,7 +229,7 @@ def clear_param_store() -> None:
 
 
 def user_task():
-    """The asyncio task that runs here, unless it is only the notebook kernel's way of running a cell."""
+    """The asyncio task that runs here, unless it is a notebook kernel's that runs a cell."""
     if asyncio._get_running_loop() is None:
         return None
     task = asyncio.current_task()
@@ -230,4 +237,3 @@ def user_task():
     if code is not None and ("ipykernel" in code.co_filename or "IPython" in code.co_filename):
         return None
     return task
-

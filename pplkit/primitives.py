@@ -22,18 +22,21 @@ from .params import get_param_store
 from .randomness import drawing
 
 
-def sample(name: str, fn: Distribution, *args, obs=None, infer: dict | None = None, **kwargs) -> Tensor:
+def sample(
+    name: str, fn: Distribution, *args, obs=None, infer: dict | None = None, **kwargs
+) -> Tensor:
     """A random variable: draw it, or observe it, under a name.
 
     Args:
         name: unique in a run of the model.
         fn: its distribution.
-        obs: data: a tensor, a NumPy array or a number, whose shape fits the distribution's inside its plates.
+        obs: data: a tensor, a NumPy array or a number, whose shape fits the distribution's inside
+            its plates.
         infer: advice to inference algorithms, for this site.
 
     Returns:
-        The value: drawn, observed, or put there by a handler. Shape: the enclosing plates' sizes at their
-        dimensions, then the distribution's event shape.
+        The value: drawn, observed, or put there by a handler. Shape: the enclosing plates' sizes at
+            their dimensions, then the distribution's event shape.
 
     Raises:
         DistributionError: parameters or observation outside what the distribution allows.
@@ -54,7 +57,9 @@ def sample(name: str, fn: Distribution, *args, obs=None, infer: dict | None = No
     observed = obs is not None
     obs = as_value(name, obs) if observed else None
     infer = {} if infer is None else dict(infer)
-    return perform(Message("sample", name, fn, args, kwargs, obs, observed, infer=infer, where=where))
+    return perform(
+        Message("sample", name, fn, args, kwargs, obs, observed, infer=infer, where=where)
+    )
 
 
 def as_value(name: str, value: Any) -> Tensor:
@@ -81,7 +86,9 @@ def deterministic(name: str, value: Tensor, event_dim: int | None = None) -> Ten
     _check_name("deterministic", name)
     kwargs = {"event_dim": event_dim}
     return perform(
-        Message("deterministic", name, _identity, kwargs=kwargs, value=value, where=errors.user_frame())
+        Message(
+            "deterministic", name, _identity, kwargs=kwargs, value=value, where=errors.user_frame()
+        )
     )
 
 
@@ -102,7 +109,12 @@ def factor(name: str, log_factor: Tensor, *, has_rsample: bool | None = None) ->
     tensor(-2.)
     """
     unit = Unit(torch.as_tensor(log_factor), has_rsample=has_rsample)
-    sample(name, unit, obs=unit.log_factor.new_empty(unit.log_factor.shape + (0,)), infer={"is_auxiliary": True})
+    sample(
+        name,
+        unit,
+        obs=unit.log_factor.new_empty(unit.log_factor.shape + (0,)),
+        infer={"is_auxiliary": True},
+    )
 
 
 def param(
@@ -119,12 +131,13 @@ def param(
         event_dim: how many rightmost dimensions are one value; all, unless told.
 
     Raises:
-        ParamError: no value yet; a value outside the constraint; a leftover of another shape or constraint.
+        ParamError: no value yet; a value outside the constraint; a leftover of another shape or
+            constraint.
 
     >>> from pplkit import clear_param_store
     >>> clear_param_store()
-    >>> param("scale", torch.tensor(1.0), constraint=constraints.positive)
-    tensor(1., grad_fn=<ExpBackward0>)
+    >>> param("scale", torch.tensor(1.0), constraint=constraints.positive).item()
+    1.0
     """
     _check_name("param", name)
     where = errors.user_frame()
@@ -141,7 +154,8 @@ def _check_name(statement: str, name: Any) -> None:
         raise errors.name_not_string(statement, name)
 
 
-# -- plates -----------------------------------------------------------------------------------------------
+# -- plates
+# -----------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -183,7 +197,11 @@ class _Rows(Handler):
         frame, shape = self.frame, list(msg.fn.batch_shape)
         shape = [1] * (-frame.dim - len(shape)) + shape
         if shape[frame.dim] == frame.size:
-            return msg.fn if len(shape) == len(msg.fn.batch_shape) else msg.fn.expand(torch.Size(shape))
+            return (
+                msg.fn
+                if len(shape) == len(msg.fn.batch_shape)
+                else msg.fn.expand(torch.Size(shape))
+            )
         if shape[frame.dim] != 1:
             raise errors.plate_against_distribution(msg, frame, shape[frame.dim])
         shape[frame.dim] = frame.size
@@ -191,15 +209,16 @@ class _Rows(Handler):
 
 
 class plate(Handler):
-    """Rows that are independent, given what stands outside: a context in which statements are repeated at once.
+    """Independent rows: a context in which each statement is made for all of them at once.
 
-    `with plate("data", 3):` makes each statement inside three independent ones, in one call: three rows at the
-    plate's dimension. `for i in plate("data", 3):` runs the block three times instead.
+    `with plate("data", 3):` makes each statement inside three independent ones, in one call: three
+    rows at the plate's dimension. `for i in plate("data", 3):` runs the block three times instead.
 
     Args:
         name: unique among the plates that are open together.
         size: how many rows; at least 1.
-        subsample_size: how many of them take part in a run, drawn without replacement; log-probabilities
+        subsample_size: how many of them take part in a run, drawn without replacement; log-
+            probabilities
             are scaled up to the whole.
         subsample: the indices of those that take part, when they are chosen by the caller.
         dim: the batch dimension, negative; the rightmost free one, unless told.
@@ -311,5 +330,3 @@ def _whole(name: str, size: Any, what: str) -> int:
     if whole <= 0 or isinstance(size, bool):
         raise errors.plate_size(name, size, what)
     return whole
-
-

@@ -1,8 +1,9 @@
 """Where random numbers come from.
 
-Draws come from torch's global generator, unless a `seed` handler is in force: then from generators of its own.
-The generator is handed to torch's samplers as they are called, so every distribution obeys, torch's and a
-user's own, and other threads, other tasks and torch's global state are left alone.
+Draws come from torch's global generator, unless a `seed` handler is in force: then from generators
+of its own. The generator is handed to torch's samplers as they are called, so every distribution
+obeys, torch's and a user's own, and other threads, other tasks and torch's global state are left
+alone.
 """
 
 from __future__ import annotations
@@ -20,13 +21,33 @@ from torch.overrides import TorchFunctionMode
 from .effects import active_handlers
 from .params import user_task
 
-_METHODS = ("normal_", "uniform_", "exponential_", "cauchy_", "geometric_", "log_normal_", "bernoulli_", "random_")
+_METHODS = (
+    "normal_",
+    "uniform_",
+    "exponential_",
+    "cauchy_",
+    "geometric_",
+    "log_normal_",
+    "bernoulli_",
+    "random_",
+)
 _LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
 _SAMPLERS = {
-    torch.normal, torch.rand, torch.randn, torch.randint, torch.randperm, torch.bernoulli, torch.multinomial,
-    torch.poisson, torch.binomial, torch._standard_gamma, torch._sample_dirichlet,
-    torch.Tensor.bernoulli, torch.Tensor.multinomial, *(getattr(torch.Tensor, name) for name in _METHODS),
-}  # fmt: skip
+    torch.normal,
+    torch.rand,
+    torch.randn,
+    torch.randint,
+    torch.randperm,
+    torch.bernoulli,
+    torch.multinomial,
+    torch.poisson,
+    torch.binomial,
+    torch._standard_gamma,
+    torch._sample_dirichlet,
+    torch.Tensor.bernoulli,
+    torch.Tensor.multinomial,
+    *(getattr(torch.Tensor, name) for name in _METHODS),
+}
 
 
 class Generators:
@@ -72,7 +93,7 @@ _AMBIENT: ContextVar[Generators | None] = ContextVar("pplkit_ambient_seed", defa
 
 
 def generators_here() -> Generators | None:
-    """The innermost `seed` handler's random streams, or this context's, or None for torch's global one."""
+    """The innermost `seed`'s random streams, or this context's; None for torch's global one."""
     for handler in reversed(active_handlers()):
         if handler.generators is not None:
             return handler.generators
@@ -82,8 +103,9 @@ def generators_here() -> Generators | None:
 def set_rng_seed(rng_seed: int) -> None:
     """Seed all draws that follow.
 
-    In the main thread this seeds torch, Python's `random` and, when it has been imported, NumPy, as Pyro does.
-    In another thread or an asyncio task it seeds this context alone; the rest of the process is left as it is.
+    In the main thread this seeds torch, Python's `random` and, when it has been imported, NumPy, as
+    Pyro does. In another thread or an asyncio task it seeds this context alone; the rest of the
+    process is left as it is.
 
     Args:
         rng_seed: a whole number, 0 ≤ rng_seed < 2³².

@@ -15,8 +15,8 @@ from .effects import Message
 class Trace:
     """One run of a model. `trace.nodes[name]` is the site of that name, in the order of execution.
 
-    A site knows its statement (`type`, `name`, `fn`, `plates`, `where`) and its outcome (`value`, `is_observed`,
-    `log_prob`). The run's arguments and result are the nodes `_INPUT` and `_RETURN`.
+    A site knows its statement (`type`, `name`, `fn`, `plates`, `where`) and its outcome (`value`,
+    `is_observed`, `log_prob`). The run's arguments and result are the nodes `_INPUT` and `_RETURN`.
 
     >>> import torch, pplkit, pplkit.distributions as dist
     >>> def model():
@@ -69,7 +69,9 @@ class Trace:
         """Names of the parameters that were read."""
         return [site.name for site in self.sites("param")]
 
-    def log_prob_sum(self, site_filter: Callable[[str, Message], bool] = lambda name, site: True) -> Tensor:
+    def log_prob_sum(
+        self, site_filter: Callable[[str, Message], bool] = lambda name, site: True
+    ) -> Tensor:
         """Joint log-probability of the sample sites that pass the filter: a scalar.
 
         >>> import pplkit

@@ -1,4 +1,4 @@
-"""Stochastic variational inference: move the guide's parameters until its ELBO is as high as it gets."""
+"""Stochastic variational inference: move the guide's parameters until its ELBO stops rising."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class SVIRunResult(NamedTuple):
     Attributes:
         params: constrained values of the parameters, detached, by name.
         losses: the loss of each step, shape `(num_steps,)`.
+
+    >>> SVIRunResult(params={}, losses=torch.zeros(0)).losses
+    tensor([])
     """
 
     params: dict[str, Tensor]
@@ -46,7 +49,8 @@ class SVI:
     ...     loc = pplkit.param("loc", torch.tensor(0.0))
     ...     pplkit.sample("z", dist.Normal(loc, 0.7071))
     >>> with pplkit.handlers.seed(rng_seed=0):
-    ...     result = SVI(model, guide, Adam({"lr": 0.05}), loss=Trace_ELBO()).run(200, torch.tensor(2.0))
+    ...     svi = SVI(model, guide, Adam({"lr": 0.05}), loss=Trace_ELBO())
+    ...     result = svi.run(200, torch.tensor(2.0))
     >>> bool((result.params["loc"] - 1.0).abs() < 0.1)
     True
     """
@@ -67,7 +71,8 @@ class SVI:
         """Take one gradient step; return the loss before it.
 
         Raises:
-            InferenceError: a loss or gradient that is not finite. Parameters stay as they were before the step.
+            InferenceError: a loss or gradient that is not finite. Parameters stay as they were
+                before the step.
         """
         store = get_param_store()
         watcher = _Watcher()

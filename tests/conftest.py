@@ -1,0 +1,36 @@
+"""What all tests share: the device they run on, and a clean slate for each."""
+
+import pytest
+import torch
+
+import pplkit
+from pplkit.effects import active_handlers
+
+# Tiny tensors: more threads only fight each other.
+torch.set_num_threads(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu", help="where the engine's tests put their tensors")
+
+
+@pytest.fixture(scope="session")
+def device(request) -> torch.device:
+    device = torch.device(request.config.getoption("--device"))
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as fault:
+        pytest.exit(f"--device {device}: torch cannot use it ({fault})", returncode=4)
+    return device
+
+
+@pytest.fixture(autouse=True)
+def clean_slate(request):
+    """Each test starts with no parameter, and must leave no handler behind."""
+    if "engine" not in request.path.parts:
+        yield
+        return
+    pplkit.clear_param_store()
+    torch.manual_seed(0)
+    yield
+    assert active_handlers() == []

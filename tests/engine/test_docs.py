@@ -1,0 +1,41 @@
+"""Every public name explains itself, and every example runs."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+import torch
+
+import pplkit
+
+MODULES = [m.name for m in pkgutil.walk_packages(pplkit.__path__, "pplkit.")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    module = importlib.import_module(name)
+    pplkit.clear_param_store()
+    result = doctest.testmod(module, extraglobs={"torch": torch, "pplkit": pplkit})
+    pplkit.clear_param_store()
+    assert result.failed == 0
+
+
+PUBLIC = [
+    (home, name)
+    for home in (pplkit, pplkit.distributions, pplkit.handlers, pplkit.infer, pplkit.optim)
+    for name in getattr(home, "__all__", None) or vars(home)
+    if not name.startswith("_")
+    and (inspect.isclass(getattr(home, name)) or inspect.isfunction(getattr(home, name)))
+    and (home.__name__ if home in (pplkit.handlers, pplkit.optim) else "pplkit")
+    in getattr(home, name).__module__
+]
+
+
+@pytest.mark.parametrize(("home", "name"), PUBLIC, ids=lambda x: getattr(x, "__name__", x))
+def test_public_names_are_documented_with_an_example(home, name):
+    doc = inspect.getdoc(getattr(home, name)) or ""
+    assert doc.strip(), f"{home.__name__}.{name} has no docstring"
+    if getattr(home, name).__module__ != "pplkit.errors":
+        assert ">>>" in doc, f"{home.__name__}.{name} has no example"

@@ -1,0 +1,86 @@
+import pytest
+import torch
+
+from pplkit import ParamStore, clear_param_store, errors, get_param_store, param
+from pplkit.distributions import constraints
+
+
+def test_made_once_then_read():
+    first = param("p", torch.tensor(1.0))
+    get_param_store()["p"] = torch.tensor(2.0)
+    assert first == 1.0 and param("p", torch.tensor(1.0)) == 2.0 and param("p") == 2.0
+
+
+@pytest.mark.parametrize(
+    ("constraint", "value"),
+    [
+        (constraints.positive, torch.tensor([0.5, 3.0])),
+        (constraints.unit_interval, torch.tensor([0.1, 0.9])),
+        (constraints.simplex, torch.tensor([0.2, 0.3, 0.5])),
+        (constraints.interval(-1.0, 4.0), torch.tensor(0.0)),
+        (constraints.lower_cholesky, torch.tensor([[1.0, 0.0], [0.5, 2.0]])),
+    ],
+)
+def test_constrained_outside_unconstrained_inside(constraint, value):
+    torch.testing.assert_close(param("p", value, constraint=constraint), value)
+    leaf = get_param_store().unconstrained("p")
+    assert leaf.is_leaf and leaf.requires_grad
+    with torch.no_grad():
+        leaf.add_(3.0)
+    assert bool(constraint.check(param("p")).all())
+
+
+def test_a_function_as_first_value_is_called_once():
+    calls = []
+
+    def start():
+        calls.append(1)
+        return torch.tensor(1.0)
+
+    param("p", start), param("p", start)
+    assert calls == [1]
+
+
+def test_stale_values_are_not_used_in_silence():
+    param("p", torch.zeros(2))
+    with pytest.raises(errors.ParamError, match="(?s)'p' is left over.*shape.*clear_param_store"):
+        param("p", torch.zeros(3))
+    with pytest.raises(errors.ParamError, match="(?s)'p' is left over.*constraint"):
+        param("p", torch.ones(2), constraint=constraints.positive)
+    clear_param_store()
+    assert param("p", torch.zeros(3)).shape == (3,)
+
+
+def test_wrong_first_values():
+    with pytest.raises(errors.ParamError, match="(?s)'p' has no value yet"):
+        param("p")
+    with pytest.raises(errors.ParamError, match="(?s)'p' starts outside.*greater than 0"):
+        param("p", torch.tensor(-1.0), constraint=constraints.positive)
+    with pytest.raises(errors.ParamError, match="(?s)'p' is made of torch.int64"):
+        param("p", torch.tensor(1))
+    assert len(get_param_store()) == 0
+
+
+def test_a_missing_name_gets_a_hint():
+    param("scale", torch.tensor(1.0))
+    with pytest.raises(KeyError, match="did you mean 'scale'"):
+        get_param_store()["scael"]
+
+
+def test_a_store_of_ones_own():
+    param("p", torch.tensor(1.0))
+    with ParamStore() as store:
+        assert param("p", torch.tensor(2.0)) == 2.0
+        with ParamStore():
+            assert param("p", torch.tensor(3.0)) == 3.0
+        assert param("p") == 2.0
+    assert param("p") == 1.0 and store["p"] == 2.0
+
+
+def test_dictionary_ways():
+    store = get_param_store()
+    store["a"] = torch.tensor([1.0])
+    assert list(store) == ["a"] and "a" in store and len(store) == 1
+    assert store.items()[0][0] == "a" and dict(store.named_parameters())["a"].requires_grad
+    del store["a"]
+    assert len(store) == 0
