@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Locator, Page, expect
 
-from .notebook import LIMIT
+LIMIT = 60_000  # milliseconds that a figure is given to follow, on a loaded machine
 
 # Runs on the chart's <svg>. Every drawn path, with its points in the axes' own units: the axes are read from
 # their tick labels, so nothing is taken from the chart's specification or the figure's state.
@@ -40,6 +40,7 @@ svg => {
     const group = mark.closest('g.role-scope') ?? svg;
     const x = scale(group, 'x'), y = scale(group, 'y');
     for (const shape of mark.querySelectorAll(':scope > path')) {
+      if (!/[MLHVCSQTAZ]/i.test(shape.getAttribute('d') ?? '')) continue;  // nothing drawn
       const style = getComputedStyle(shape);
       const entry = {kind, mark: mark.getAttribute('class'), d: shape.getAttribute('d'), place: shape.getAttribute('transform'),
         stroke: style.stroke, fill: style.fill, dash: style.strokeDasharray,
@@ -72,19 +73,11 @@ class Shape:
     unit: tuple[float, float]
 
     @property
-    def peak(self) -> tuple[float, float]:
-        """The highest point: of a density's curve, its mode."""
-        top = max(y for _, y in self.points)
-        # A flat top of several samples has its middle as the mode.
-        near = [x for x, y in self.points if y >= top - 1e-9 - self.unit[1] * 0.01]
-        return (min(near) + max(near)) / 2, top
-
-    @property
-    def width_at_half(self) -> float:
-        """Full width at half of the peak: 2.3548 standard deviations for a Normal density."""
-        half = self.peak[1] / 2
+    def normal(self) -> tuple[float, float]:
+        """Mean and standard deviation, if this is a Normal density: from where it is half as high as its peak."""
+        half = max(y for _, y in self.points) / 2
         above = [x for x, y in self.points if y >= half]
-        return max(above) - min(above)
+        return (min(above) + max(above)) / 2, (max(above) - min(above)) / HALF_WIDTH_PER_SCALE
 
 
 HALF_WIDTH_PER_SCALE = 2 * math.sqrt(2 * math.log(2))

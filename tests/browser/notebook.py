@@ -197,13 +197,16 @@ class Notebook:
 
 
 def surprises(cells: list[Cell]) -> list[str]:
-    """What must not be there after a run: a code cell that did not run, or an error nobody announced by a tag."""
+    """What must not be there after a run: a code cell that did not run, an error that no tag announces, a warning."""
     found = []
     for cell in cells:
         if cell.kind != "code" or not cell.source.strip():
             continue
         where = f"cell {cell.index} ({cell.source.strip().splitlines()[0]!r})"
         announced = "raises-exception" in cell.tags
+        warned = [_joined(o["text"]) for o in cell.outputs if o.get("name") == "stderr"]
+        if warned:
+            found.append(f"{where} warned: {''.join(warned)}")
         if cell.error and not announced:
             found.append(f"{where} raised {cell.error['ename']}: {cell.error['evalue']}")
         elif cell.count is None:
