@@ -31,6 +31,8 @@ def specification(chart, tables: Tables) -> dict:
     for view, table, transformed in _views(chart, ONE_TABLE, False):
         if table is not None:
             _fill(view, table, transformed, tables)
+    if _get(chart, "data") is None:
+        chart.data = _named(ONE_TABLE)
     try:
         made = chart.to_dict()
     except ValueError as fault:
@@ -41,7 +43,6 @@ def specification(chart, tables: Tables) -> dict:
             " write it, as in 'name:Q' (a quantity), 'name:N' (names) or 'name:O' (an order)."
         ) from None
     refuse_addresses(made)
-    made.setdefault("data", {"name": ONE_TABLE})
     made.pop("$schema", None)
     if made.get("config", {}).get("view") == {"continuousWidth": 300, "continuousHeight": 300}:
         del made["config"]["view"]
@@ -86,6 +87,12 @@ def _views(part, table: str | None, transformed: bool) -> Iterator[tuple]:
     yield part, table, transformed
     for child in _children(part):
         yield from _views(child, table, transformed)
+
+
+def _named(table: str):
+    from altair import NamedData
+
+    return NamedData(table)
 
 
 def _children(part) -> list:

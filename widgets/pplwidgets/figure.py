@@ -250,13 +250,18 @@ class LiveFigure(anywidget.AnyWidget):
         elif kind == "hello":
             self._watched = True
             self._send_picture(*self._first, first=True)
-            self._worker.submit(self._now())
+            self._request()
 
     def _moved(self, change) -> None:
         with self._lock:
             self._serial += 1
         if self._watched:
-            self._worker.submit(self._now())
+            self._request()
+
+    def _request(self) -> None:
+        """Have the present controls evaluated; tell the page that its kernel has heard."""
+        self._worker.submit(self._now())
+        self.send({"kind": "working"})
 
     def _now(self) -> _State:
         with self._lock:
@@ -364,7 +369,8 @@ def _evaluated(fn, controls: Mapping[str, Any], seed: int) -> tuple[tables.Table
     """Tables, and how many draws they took; in a context of its own, so that it can meet no other's state."""
 
     def inside():
-        with ParamStore(), pplkit.handlers.seed(rng_seed=seed), common_random_numbers(seed) as noise:
+        # No `seed` handler is in force: the engine's samplers then reach these numbers.
+        with ParamStore(), common_random_numbers(seed) as noise:
             made = tables.checked(fn(**controls))
         return made, noise.draws
 

@@ -102,7 +102,7 @@ def _bell(mean, sd) -> dict[str, Tensor]:
 def _chart():
     import altair as alt
 
-    z = alt.X("z").scale(domain=[-4.5, 4.5], nice=False).title("z")
+    z = alt.X("z").scale(domain=[-4, 4], nice=False).axis(values=list(range(-4, 5)), format="d").title("z")
     height = alt.Y("height").scale(domain=[-0.14, 1.05], nice=False)
     height = height.axis(values=[0, 0.5, 1], domain=False, ticks=False).title("density, peak = 1")
     names = ["prior", "likelihood", "exact posterior", "fitted guide"]
@@ -113,7 +113,9 @@ def _chart():
         return (
             alt.Chart(alt.NamedData(table))
             .transform_calculate(curve=f"'{name}'")
-            .mark_line(strokeWidth=widths.get(name, 2.25), opacity=0.45 if name in widths else 1)
+            .mark_line(
+                strokeWidth=widths.get(name, 2.25), opacity=0.55 if name in widths else 1, description=name, clip=True
+            )
             .encode(
                 x=z,
                 y=height,
@@ -124,9 +126,10 @@ def _chart():
         )
 
     points = alt.Chart(alt.NamedData("points"))
-    ticks = points.mark_tick(thickness=1.5, size=14, opacity=0.6).encode(x=z, y=alt.datum(-0.075))
+    tick = dict(shape="stroke", angle=90, size=160, strokeWidth=1.5, opacity=0.7, color="currentColor")
+    ticks = points.mark_point(**tick).encode(x=z, y=alt.datum(-0.075))
     label = alt.Chart(alt.NamedData("exact")).mark_text(align="left", baseline="middle", text="data")
-    label = label.encode(x=alt.datum(-4.4), y=alt.datum(-0.075))
+    label = label.encode(x=alt.datum(-3.9), y=alt.datum(-0.075))
     curves = [curve(table, name) for table, name in zip(("prior", "likelihood", "posterior", "guide"), names)]
     return alt.layer(*curves, ticks, label).properties(
         height=270,

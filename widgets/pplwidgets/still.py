@@ -13,8 +13,6 @@ from .tables import Tables
 
 STATIC = Path(__file__).parent / "static"
 _WIDTH = 640
-# Stands for the colour of the page's text until the picture is drawn.
-_INKS = {"ink": "#010203", "muted": "#8c959f", "grid": "#8c959f"}
 
 
 def asset(name: str) -> bytes:
@@ -40,9 +38,7 @@ def chart_config() -> dict:
             return {key: settle(value) for key, value in part.items()}
         if part == "@palette":
             return palette
-        if part == "@first":
-            return palette[0]
-        return _INKS[part[1:]] if isinstance(part, str) and part.startswith("@") else part
+        return palette[0] if part == "@first" else part
 
     return settle(theme["config"])
 
@@ -55,7 +51,6 @@ def picture(spec: dict, tables: Tables) -> str:
     if not any(key in spec for key in ("hconcat", "vconcat", "concat", "facet", "repeat")):
         spec = {"width": _WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, **spec}
     drawn = vl_convert.vegalite_to_svg(spec, config=chart_config(), allowed_base_urls=[])
-    drawn = re.sub(r"#010203|rgb\(1, ?2, ?3\)", "currentColor", drawn)
     # Numbers of a fifteenth digit are of no use on a screen.
     drawn = re.sub(r"(\.\d\d)\d+", r"\1", drawn)
     return drawn

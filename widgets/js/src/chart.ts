@@ -9,7 +9,8 @@ type Domains = Record<string, Domain>;
 
 const CONTINUOUS = new Set([undefined, "linear", "log", "pow", "sqrt", "symlog", "time", "utc"]);
 const COMPOSED = ["hconcat", "vconcat", "concat", "facet", "repeat"];
-const MARGIN = 8; // px by which marks may overlap the edge of the plot
+const MARGINS: Record<string, number> = { symbol: 10 }; // px by which marks may overlap the plot's edge
+const MARGIN = 2;
 const NARROW = 480; // px of width under which legends stand in two columns
 
 // A figure fetches nothing, whatever its specification says.
@@ -170,11 +171,14 @@ function held(made: vega.Spec, domains: Domains): void {
 
 /** Keep what lies beyond the axes from being drawn across the page. */
 function clipped(made: vega.Spec): void {
-  const path = `'M-${MARGIN},-${MARGIN}h'+(width+${2 * MARGIN})+'v'+(height+${2 * MARGIN})+'h-'+(width+${2 * MARGIN})+'z'`;
+  const frame = (by: number) =>
+    `'M-${by},-${by}h'+(width+${2 * by})+'v'+(height+${2 * by})+'h-'+(width+${2 * by})+'z'`;
   const visit = (marks: vega.Mark[] | undefined) => {
     for (const mark of marks ?? []) {
       if (mark.type === "group") visit(mark.marks);
-      else if (mark.type !== "text" && !mark.clip) mark.clip = { path: { signal: path } };
+      else if (mark.type !== "text" && !mark.clip) {
+        mark.clip = { path: { signal: frame(MARGINS[mark.type] ?? MARGIN) } };
+      }
     }
   };
   visit(made.marks);

@@ -48,6 +48,7 @@ function range(spec: ControlSpec, id: string, change: Change, say: Say): Built {
   };
   slider.addEventListener("input", () => {
     const value = snap(slider.valueAsNumber);
+    slider.value = String(value);
     put(value);
     change(value);
   });

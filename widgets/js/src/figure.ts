@@ -31,7 +31,7 @@ export class Figure {
   private trouble: Trouble | undefined;
   private gone = "";
   private notice = "";
-  private changed = new Set<string>();
+  private spoken: Controls | undefined; // the controls of which was spoken last
   private closed = false;
 
   constructor(
@@ -115,7 +115,6 @@ export class Figure {
     for (const { name } of this.specs) {
       on(`change:${name}`, () => {
         this.views.get(name)?.show(model.get(name) as Wire);
-        this.changed.add(name);
         this.expect();
       });
     }
@@ -168,6 +167,10 @@ export class Figure {
     switch (answer.kind) {
       case "notice":
         return this.say(answer.text);
+      case "working":
+        this.cancel("silent");
+        if (this.notice === this.source.silence) this.say("");
+        return;
       case "gone":
         this.gone = answer.text;
         return this.tell();
@@ -218,12 +221,15 @@ export class Figure {
   private expect(): void {
     if (this.closed) return;
     this.root.dataset["settled"] = "false";
-    if (this.timers.has("busy") || this.timers.has("silent")) return;
-    this.later("busy", BUSY_AFTER, () => this.root.setAttribute("aria-busy", "true"));
-    this.later("silent", SILENT_AFTER, () => {
-      this.notice = this.source.silence;
-      this.tell();
-    });
+    if (!this.timers.has("busy")) {
+      this.later("busy", BUSY_AFTER, () => this.root.setAttribute("aria-busy", "true"));
+    }
+    if (!this.timers.has("silent")) {
+      this.later("silent", SILENT_AFTER, () => {
+        this.notice = this.source.silence;
+        this.tell();
+      });
+    }
   }
 
   private answered(to: Picture | Trouble): void {
@@ -262,8 +268,9 @@ export class Figure {
 
   /** Say aloud, once the reader rests, what changed. */
   private async speak(picture: Picture, words: string): Promise<void> {
-    const moved = this.specs.filter((spec) => this.changed.has(spec.name));
-    this.changed.clear();
+    const before = (this.spoken ??= picture.controls);
+    const moved = this.specs.filter(({ name }) => picture.controls[name] !== before[name]);
+    this.spoken = picture.controls;
     const values = moved.map((spec) => `${spec.label} ${shown(spec, picture.controls[spec.name] ?? null)}`);
     if (moved.length) this.live.textContent = [values.join(", "), words || "redrawn"].join(". ");
     if (await this.chart.outside(picture.tables)) {

@@ -9,6 +9,7 @@ interface KernelConnection {
 }
 
 const ENDS = new Set(["restarting", "autorestarting", "terminating", "dead"]);
+const HEARD = new Set(["trouble", "notice", "working"]);
 const GONE = "The kernel that computes this figure is gone; its last picture stays. Run the cell again.";
 
 export class KernelSource implements Source {
@@ -25,7 +26,7 @@ export class KernelSource implements Source {
     const { model } = this;
     const custom = (content: any, buffers: DataView[]) => {
       if (content?.kind === "picture") hear({ ...content, tables: unpack(content.tables, buffers) });
-      else if (content?.kind === "trouble" || content?.kind === "notice") hear(content);
+      else if (HEARD.has(content?.kind)) hear(content);
     };
     const gone = () => hear({ kind: "gone", text: GONE });
     const status = (_: unknown, now: string) => ENDS.has(now) && gone();

@@ -52,13 +52,18 @@ export interface Notice {
   text: string;
 }
 
+/** The request was heard; its answer takes its time. */
+export interface Working {
+  kind: "working";
+}
+
 /** The computing place is gone for good (until it is started anew). */
 export interface Gone {
   kind: "gone";
   text: string;
 }
 
-export type Answer = Picture | Trouble | Notice | Gone;
+export type Answer = Picture | Trouble | Notice | Working | Gone;
 
 /** Computes pictures for the present controls, whenever these change. */
 export interface Source {

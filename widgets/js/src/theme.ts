@@ -35,7 +35,6 @@ export function watchMode(follow: () => void): () => void {
 
 /** The chart theme with this mode's colours in it. */
 export function chartConfig(now: Mode): Config {
-  const inks: Record<string, string> = theme.inks[now];
   const palette = theme.palettes[now];
   const settle = (part: unknown): unknown => {
     if (Array.isArray(part)) return part.map(settle);
@@ -43,8 +42,7 @@ export function chartConfig(now: Mode): Config {
       return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, settle(value)]));
     }
     if (part === "@palette") return palette;
-    if (part === "@first") return palette[0];
-    return typeof part === "string" && part.startsWith("@") ? inks[part.slice(1)] : part;
+    return part === "@first" ? palette[0] : part;
   };
   return settle(theme.config) as Config;
 }
