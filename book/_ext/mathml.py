@@ -15,6 +15,9 @@ from sphinx.util.math import get_node_equation_number
 
 logger = logging.getLogger(__name__)
 
+THIN_SPACE = '<mspace width="0.1667em"></mspace>'
+BEFORE_ARGUMENT = re.compile(r"<mo>&ApplyFunction;</mo>(?!<mo[^>]*>[(\[{]|<mrow><mo)")
+
 
 def to_mathml(tex: str, block: bool = False) -> str:
     r"""One formula as a `<math>` element that keeps its TeX source as `alttext`.
@@ -31,6 +34,8 @@ def to_mathml(tex: str, block: bool = False) -> str:
     element = latex2mathml.tex2mathml(source, as_block=block)
     # One line: the indentation of the translator would show up as text in search summaries.
     element = "".join(line.strip() for line in element.splitlines())
+    # "log p": browsers leave no space after a function's name.
+    element = BEFORE_ARGUMENT.sub(r"\g<0>" + THIN_SPACE, element)
     return element.replace("<math ", f'<math alttext="{escape(tex.strip())}" ', 1)
 
 
