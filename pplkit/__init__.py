@@ -4,7 +4,17 @@ from . import distributions, errors, handlers, infer, optim
 from . import handlers as poutine
 from .checks import enable_validation, validation_enabled
 from .params import ParamStore, clear_param_store, get_param_store
-from .primitives import deterministic, factor, param, plate, sample
+from .primitives import (
+    deterministic,
+    factor,
+    markov,
+    module,
+    param,
+    plate,
+    plate_stack,
+    sample,
+    subsample,
+)
 from .randomness import set_rng_seed
 from .trace import Trace
 
@@ -22,6 +32,10 @@ __all__ = [
     "get_param_store",
     "handlers",
     "infer",
+    "markov",
+    "module",
+    "plate_stack",
+    "subsample",
     "optim",
     "param",
     "plate",

@@ -78,7 +78,14 @@ class Message:
     @property
     def unscaled_log_prob(self) -> Tensor:
         """Log-probability of a sample site's value, by its distribution alone."""
-        return self.fn.log_prob(self.value, *self.args, **self.kwargs)
+        return self.fn.log_prob(self.value)
+
+    @property
+    def score_parts(self) -> ScoreParts:
+        """`log_prob`, as the parts that estimate a gradient."""
+        if self.fn.has_rsample:
+            return ScoreParts(self.log_prob, torch.zeros_like(self.log_prob), self.log_prob)
+        return ScoreParts(self.log_prob, self.unscaled_log_prob, torch.zeros_like(self.log_prob))
 
     @property
     def log_prob_sum(self) -> Tensor:
@@ -93,6 +100,16 @@ class Message:
 
     def get(self, key: str, default: Any = None) -> Any:
         return getattr(self, _PYRO_KEYS.get(key, key), default)
+
+
+class ScoreParts(NamedTuple):
+    """What a guide's site adds to a gradient estimate; each of the shape of its plates."""
+
+    log_prob: Tensor
+    score_function: (
+        Tensor  # multiplies the terms that the site influences; neither scaled nor masked
+    )
+    entropy_term: Tensor  # differentiated through the draw
 
 
 _PYRO_KEYS = {"cond_indep_stack": "plates"}
@@ -129,10 +146,16 @@ def active_handlers() -> list[Handler]:
     return [entry.handler for entry in stack]
 
 
-def perform(msg: Message) -> Any:
-    """Send a message down the stack and back up; return its value."""
+def perform(msg: Message, outside: Handler | None = None) -> Any:
+    """Send a message down the stack and back up; return its value.
+
+    With `outside`, only the handlers further out than that one see it.
+    """
+    stack = active_handlers()
+    if outside is not None:
+        stack = stack[: max(i for i, handler in enumerate(stack) if handler is outside)]
     reached = []
-    for handler in reversed(active_handlers()):
+    for handler in reversed(stack):
         reached.append(handler)
         handler.process_message(msg)
         if msg.stop:

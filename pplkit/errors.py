@@ -65,8 +65,7 @@ class UsageError(PplkitError, TypeError):
     """A call with the wrong kind of argument."""
 
 
-# -- where
-# ----------------------------------------------------------------------------------------------
+# -- where -------------------------------------------------------------------------------------
 
 
 class Where(NamedTuple):
@@ -117,8 +116,7 @@ def nearest(name: str, known: list[str]) -> str:
     return "there is " + (", ".join(map(repr, known)) if known else "none")
 
 
-# -- what went wrong
-# --------------------------------------------------------------------------------------
+# -- what went wrong ---------------------------------------------------------------------------
 
 
 def not_callable(handler: str, found: Any) -> UsageError:
@@ -373,6 +371,51 @@ def outside_support(name: str | None, where, fn, value: Tensor, origin: str) -> 
     )
 
 
+def rows_against_plate(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
+    return ShapeError(
+        f"{msg.type} {msg.name!r} has not one row for each of plate {frame.name!r}'s",
+        site=msg.name,
+        where=msg.where,
+        found=f"shape {_shape(msg.value.shape)}: {found} rows, event_dim={msg.kwargs['event_dim']}",
+        expected=f"{frame.full_size} rows, the whole plate's, or 1",
+    )
+
+
+def boolean_mask(name: str, mask: Any) -> Tensor:
+    """The mask of a partly observed site, as booleans."""
+    if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+        return mask
+    if isinstance(mask, bool):
+        return torch.tensor(mask)
+    raise UsageError(
+        f"site {name!r} cannot use this obs_mask",
+        site=name,
+        where=user_frame(),
+        found=f"obs_mask={_brief(mask)}",
+        expected="a tensor of booleans: which rows are observed",
+        remedy="compare, as in ~torch.isnan(data), or call .bool()",
+    )
+
+
+def reparam_observed(msg: Message) -> ModelError:
+    return ModelError(
+        f"site {msg.name!r} is observed and cannot be reparameterised",
+        site=msg.name,
+        where=msg.where,
+        remedy="leave it out of reparam's config: only what is inferred gains from another form",
+    )
+
+
+def reparam_family(msg: Message, expected: str) -> ModelError:
+    return ModelError(
+        f"site {msg.name!r} cannot be reparameterised in this way",
+        site=msg.name,
+        where=msg.where,
+        found=_family(msg.fn),
+        expected=expected,
+    )
+
+
 def unknown_param(name: str, known: list[str]) -> ParamError:
     class MissingParam(ParamError, KeyError):
         __str__ = ParamError.__str__
@@ -516,8 +559,7 @@ def learning_rate(optimiser: str, found: Any) -> UsageError:
     )
 
 
-# -- words
-# ------------------------------------------------------------------------------------------------
+# -- words -------------------------------------------------------------------------------------
 
 _WORDS = {
     "Real()": "a real number, not NaN",

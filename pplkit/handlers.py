@@ -6,6 +6,7 @@ Each is one small class, used as `handler(model, ...)`, as a decorator, or in a 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from . import errors
-from .effects import Handler, Message
+from .distributions import Distribution, Unit, adopt
+from .effects import Handler, Message, perform
 from .primitives import as_value
 from .randomness import Generators
 from .trace import Trace
@@ -157,6 +159,51 @@ def _by_name(handler: str, data: Any) -> Mapping[str, Any]:
             handler, "data=", data, 'values by name, as {"x": torch.tensor(1.)}'
         )
     return data
+
+
+class uncondition(Handler):
+    """Draw observed sites afresh: the model before it saw the data.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0), obs=torch.tensor(9.0))
+    >>> bool(uncondition(model)() == 9.0)
+    False
+    """
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type == "sample" and msg.is_observed and not isinstance(msg.fn, Unit):
+            msg.infer.update(was_observed=True, obs=msg.value)
+            msg.is_observed, msg.value, msg.done = False, None, False
+
+
+class do(Handler):
+    """Intervene: what follows sees the given values, and tells nothing about these sites.
+
+    The site itself is still drawn from its distribution, as handlers further out see it; handlers
+    further in see `<name>__CF`, fixed at the given value.
+
+    Args:
+        fn: the model.
+        data: values by name.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> def model():
+    ...     x = pplkit.sample("x", dist.Normal(0.0, 1.0))
+    ...     return pplkit.sample("y", dist.Delta(x))
+    >>> do(model, data={"x": torch.tensor(3.0)})()
+    tensor(3.)
+    """
+
+    def __init__(self, fn=None, data: Mapping[str, Any] | None = None):
+        super().__init__(fn)
+        self.data = _by_name("do", data)
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type != "sample" or self.data.get(msg.name) is None:
+            return
+        perform(copy.copy(msg), outside=self)
+        msg.value = as_value(msg.name, self.data[msg.name])
+        msg.name, msg.is_observed, msg.stop = f"{msg.name}__CF", True, True
 
 
 class substitute(Handler):
@@ -325,3 +372,130 @@ class _Seeded(Handler):
     def __init__(self, generators: Generators):
         super().__init__()
         self.generators = generators
+
+
+class lift(Handler):
+    """Turn parameters into random variables.
+
+    Args:
+        fn: the model.
+        prior: a distribution for every parameter, or distributions by name.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.param("loc", torch.tensor(0.0))
+    >>> trace(lift(model, prior=dist.Normal(0.0, 1.0))).get_trace().stochastic_nodes
+    ['loc']
+    """
+
+    def __init__(self, fn=None, prior: Callable | Mapping[str, Callable] | None = None):
+        super().__init__(fn)
+        if not isinstance(prior, Mapping) and not callable(prior):
+            expected = "a distribution, or distributions by name"
+            raise errors.wrong_argument("lift", "prior=", prior, expected)
+        self.prior = prior
+        self.drawn: dict[str, Message] = {}
+
+    def activation(self) -> Handler:
+        run = copy.copy(self)
+        run.drawn = {}
+        return run
+
+    def process_message(self, msg: Message) -> None:
+        prior = self.prior.get(msg.name) if isinstance(self.prior, Mapping) else self.prior
+        if msg.type != "param" or msg.value is not None or prior is None:
+            return
+        if msg.name in self.drawn:  # read again: the same variable
+            msg.value, msg.stop = self.drawn[msg.name].value, True
+            return
+        if isinstance(prior, torch.distributions.Distribution):
+            msg.fn = prior if isinstance(prior, Distribution) else adopt(prior)
+            msg.type, msg.args, msg.kwargs = "sample", (), {}
+            self.drawn[msg.name] = msg
+        else:  # a stochastic function has sites of its own
+            msg.value, msg.stop = prior(), True
+
+
+class infer_config(Handler):
+    """Set the advice to inference algorithms, site by site.
+
+    Args:
+        fn: the model.
+        config_fn: from a site to a dictionary that is added to its `infer`.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0))
+    >>> tr = trace(infer_config(model, config_fn=lambda site: {"note": site.name})).get_trace()
+    >>> tr.nodes["x"].infer
+    {'note': 'x'}
+    """
+
+    def __init__(self, fn=None, config_fn: Callable[[Message], dict] | None = None):
+        super().__init__(fn)
+        if not callable(config_fn):
+            expected = "a function from a site to a dictionary"
+            raise errors.wrong_argument("infer_config", "config_fn=", config_fn, expected)
+        self.config_fn = config_fn
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type in ("sample", "param"):
+            msg.infer.update(self.config_fn(msg))
+
+
+class scope(Handler):
+    """Put a prefix before the names of sites, so that a model can be used twice in another.
+
+    Parameters keep their names: they are shared.
+
+    Args:
+        fn: the model.
+        prefix: put before each name, and a slash; the function's own name, unless told.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0))
+    >>> trace(scope(model, prefix="left")).get_trace().stochastic_nodes
+    ['left/x']
+    """
+
+    def __init__(self, fn=None, prefix: str | None = None):
+        super().__init__(fn)
+        if prefix is not None and not isinstance(prefix, str):
+            raise errors.wrong_argument("scope", "prefix=", prefix, "a string")
+        self.prefix = prefix
+
+    def process_message(self, msg: Message) -> None:
+        prefix = getattr(self.fn, "__name__", None) if self.prefix is None else self.prefix
+        if prefix is None:
+            raise errors.missing_argument("scope", "prefix=", "a string, or a function with a name")
+        if msg.type not in ("param", "subsample"):
+            msg.name = f"{prefix}/{msg.name}"
+
+
+class reparam(Handler):
+    """Replace variables by others that are easier to infer, of which they are functions.
+
+    Args:
+        fn: the model.
+        config: strategies by name (see `pplkit.infer.reparam`), or a function from a site to a
+            strategy or None.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> from pplkit.infer.reparam import LocScaleReparam
+    >>> model = lambda: pplkit.sample("x", dist.Normal(5.0, 2.0))
+    >>> tr = trace(reparam(model, config={"x": LocScaleReparam(0.0)})).get_trace()
+    >>> tr.stochastic_nodes
+    ['x_decentered']
+    """
+
+    def __init__(self, fn=None, config: Mapping[str, Any] | Callable | None = None):
+        super().__init__(fn)
+        if not isinstance(config, Mapping) and not callable(config):
+            raise errors.wrong_argument("reparam", "config=", config, "strategies by name")
+        self.config = config
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type != "sample":
+            return
+        by_name = isinstance(self.config, Mapping)
+        strategy = self.config.get(msg.name) if by_name else self.config(msg)
+        if strategy is not None:
+            strategy.apply(msg)

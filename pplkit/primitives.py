@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +25,13 @@ from .randomness import drawing
 
 
 def sample(
-    name: str, fn: Distribution, *args, obs=None, infer: dict | None = None, **kwargs
+    name: str,
+    fn: Distribution,
+    *args,
+    obs=None,
+    obs_mask: Tensor | None = None,
+    infer: dict | None = None,
+    **kwargs,
 ) -> Tensor:
     """A random variable: draw it, or observe it, under a name.
 
@@ -32,6 +40,8 @@ def sample(
         fn: its distribution.
         obs: data: a tensor, a NumPy array or a number, whose shape fits the distribution's inside
             its plates.
+        obs_mask: booleans of the plates' shape: which rows are observed. The others are drawn, at
+            the site `<name>_unobserved`.
         infer: advice to inference algorithms, for this site.
 
     Returns:
@@ -49,17 +59,38 @@ def sample(
     tensor(1.)
     """
     _check_name("sample", name)
-    where = errors.user_frame()
     if not isinstance(fn, Distribution):
         if not isinstance(fn, torch.distributions.Distribution):
             raise errors.not_a_distribution(name, fn)
         fn = adopt(fn)
-    observed = obs is not None
-    obs = as_value(name, obs) if observed else None
-    infer = {} if infer is None else dict(infer)
-    return perform(
-        Message("sample", name, fn, args, kwargs, obs, observed, infer=infer, where=where)
-    )
+    obs = None if obs is None else as_value(name, obs)
+
+    def said(name, obs=None, mask=None):
+        where, advice = errors.user_frame(), dict(infer or ())
+        return perform(
+            Message(
+                "sample",
+                name,
+                fn,
+                args,
+                kwargs,
+                obs,
+                obs is not None,
+                (),
+                1.0,
+                mask,
+                advice,
+                where=where,
+            )
+        )
+
+    if obs is None or obs_mask is None:
+        return said(name, obs)
+    # Partly observed: two sites, each counted where it holds, and the rows of both put together.
+    keep = errors.boolean_mask(name, obs_mask)
+    seen, unseen = said(f"{name}_observed", obs, keep), said(f"{name}_unobserved", None, ~keep)
+    rows = keep.reshape(keep.shape + (1,) * fn.event_dim)
+    return deterministic(name, torch.where(rows, seen, unseen), event_dim=fn.event_dim)
 
 
 def as_value(name: str, value: Any) -> Tensor:
@@ -84,16 +115,10 @@ def deterministic(name: str, value: Tensor, event_dim: int | None = None) -> Ten
     tensor(2.)
     """
     _check_name("deterministic", name)
-    kwargs = {"event_dim": event_dim}
+    value, where = as_value(name, value), errors.user_frame()
     return perform(
-        Message(
-            "deterministic", name, _identity, kwargs=kwargs, value=value, where=errors.user_frame()
-        )
+        Message("deterministic", name, None, (), {"event_dim": event_dim}, value, where=where)
     )
-
-
-def _identity(*args, **kwargs):
-    return None
 
 
 def factor(name: str, log_factor: Tensor, *, has_rsample: bool | None = None) -> None:
@@ -154,8 +179,35 @@ def _check_name(statement: str, name: Any) -> None:
         raise errors.name_not_string(statement, name)
 
 
-# -- plates
-# -----------------------------------------------------------------------------------------------
+def module(name: str, nn_module: torch.nn.Module, update_module_params: bool = False):
+    """Make the parameters of a neural network parameters of the program.
+
+    Each is named `<name>$$$<its name in the module>`. Values that the store already has, from an
+    earlier module of the same make, are copied into this one.
+
+    Args:
+        nn_module: its parameters that require gradients take part.
+        update_module_params: accepted for Pyro's sake; the module always holds the parameters.
+
+    Returns:
+        The module.
+
+    >>> from pplkit import clear_param_store, get_param_store
+    >>> clear_param_store()
+    >>> net = module("net", torch.nn.Linear(2, 1))
+    >>> list(get_param_store())
+    ['net$$$weight', 'net$$$bias']
+    """
+    _check_name("module", name)
+    if not isinstance(nn_module, torch.nn.Module):
+        raise errors.wrong_argument("module", "nn_module=", nn_module, "a torch.nn.Module")
+    for inner, parameter in nn_module.named_parameters():
+        if parameter.requires_grad:
+            param(f"{name}$$${inner}", parameter)
+    return nn_module
+
+
+# -- plates ------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -191,6 +243,18 @@ class _Rows(Handler):
             return
         if msg.type == "sample":
             msg.fn = self._widened(msg)
+
+    def postprocess_message(self, msg: Message) -> None:
+        frame, event_dim = self.frame, msg.kwargs.get("event_dim")
+        if msg.type not in ("param", "subsample") or not frame.vectorized or event_dim is None:
+            return
+        dim = frame.dim - event_dim
+        if msg.value.dim() < -dim or msg.value.shape[dim] == 1:
+            return
+        if msg.value.shape[dim] != frame.full_size:
+            raise errors.rows_against_plate(msg, frame, msg.value.shape[dim])
+        if frame.size != frame.full_size:
+            msg.value = msg.value.index_select(dim, self.indices.to(msg.value.device))
 
     def _widened(self, msg: Message) -> Distribution:
         """The distribution, with this plate's rows at this plate's dimension."""
@@ -320,6 +384,40 @@ def open_plates() -> list[PlateFrame]:
     return [handler.frame for handler in active_handlers() if isinstance(handler, _Rows)]
 
 
+@contextmanager
+def plate_stack(prefix: str, sizes: Sequence[int], rightmost_dim: int = -1) -> Iterator[None]:
+    """Nested plates, one for each size; the last size stands at `rightmost_dim`.
+
+    >>> import pplkit.distributions as dist
+    >>> with plate_stack("rows", [3, 2]):
+    ...     sample("x", dist.Normal(0.0, 1.0)).shape
+    torch.Size([3, 2])
+    """
+    with ExitStack() as stack:
+        for i, size in enumerate(reversed(sizes)):
+            stack.enter_context(plate(f"{prefix}_{i}", size, dim=rightmost_dim - i))
+        yield
+
+
+def subsample(data: Tensor, event_dim: int) -> Tensor:
+    """The rows of `data` that take part in this run of the plates around.
+
+    Args:
+        data: has a row for each of a plate's at that plate's dimension, left of the event's.
+        event_dim: how many rightmost dimensions belong to one row.
+
+    >>> with plate("data", 10, subsample_size=3):
+    ...     subsample(torch.zeros(10, 2), event_dim=1).shape
+    torch.Size([3, 2])
+    """
+    if not isinstance(event_dim, int) or event_dim < 0:
+        raise errors.wrong_argument("subsample", "event_dim=", event_dim, "a whole number, from 0")
+    where = errors.user_frame()
+    return perform(
+        Message("subsample", "data", None, (), {"event_dim": event_dim}, data, where=where)
+    )
+
+
 def _whole(name: str, size: Any, what: str) -> int:
     if isinstance(size, Tensor) and size.dim() == 0 and not size.is_floating_point():
         size = int(size)
@@ -330,3 +428,62 @@ def _whole(name: str, size: Any, what: str) -> int:
     if whole <= 0 or isinstance(size, bool):
         raise errors.plate_size(name, size, what)
     return whole
+
+
+# -- loops that forget ----------------------------------------------------------------------
+
+
+class markov(Handler):
+    """Declare that a loop remembers only its last steps, so that inference may forget the others.
+
+    Args:
+        fn: what to loop over, as `for t in markov(range(10)):`; or a function to decorate; or
+            nothing, for a `with`.
+        history: how many steps back a variable may depend on.
+        keep: whether steps that follow the block still see its variables.
+
+    Each sample statement inside carries, in its `infer`, the names that it may depend on
+    (`_markov_scope`) and how deep it stands in markov contexts (`_markov_depth`).
+
+    >>> [t for t in markov(range(3))]
+    [0, 1, 2]
+    """
+
+    def __init__(self, fn=None, history: int = 1, keep: bool = False):
+        if not isinstance(history, int) or history < 0:
+            raise errors.wrong_argument("markov", "history=", history, "a whole number, from 0")
+        self.steps = None if fn is None or callable(fn) else fn
+        super().__init__(fn if callable(fn) else None)
+        self.history, self.keep = history, keep
+        self.past: list[set[str]] = []
+        self.depth = 0
+
+    def __iter__(self) -> Iterator:
+        if self.steps is None:
+            raise errors.wrong_argument("markov", "fn=", self.fn, "steps, as range(10)")
+        with ExitStack() as stack:
+            for step in self.steps:
+                stack.enter_context(self)
+                yield step
+
+    def __enter__(self):
+        self.depth += 1
+        if len(self.past) < self.depth:
+            self.past.append(set())
+        self._push(self, sys._getframe(1))
+        return self
+
+    def __exit__(self, exc_type, exc, tb) -> None:
+        if not self.keep:
+            self.past.pop()
+        self.depth -= 1
+        super().__exit__(exc_type, exc, tb)
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type != "sample":
+            return
+        scope = msg.infer.setdefault("_markov_scope", Counter())
+        for names in self.past[max(0, self.depth - 1 - self.history) : self.depth]:
+            scope.update(names)
+        msg.infer["_markov_depth"] = 1 + msg.infer.get("_markov_depth", 0)
+        self.past[self.depth - 1].add(msg.name)
