@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import pickle
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -358,6 +359,37 @@ def bad_parameter(
     )
 
 
+def not_constructed(family: str, given: dict[str, Any], fault: Exception) -> PplkitError:
+    """A distribution's constructor refused its arguments."""
+    described = {
+        name: f"{name} {_shape(v.shape)}" if isinstance(v, Tensor) else f"{name} {_brief(v)}"
+        for name, v in given.items()
+    }
+    shapes = {v.shape for v in given.values() if isinstance(v, Tensor)}
+    found = ", ".join(described.values()) or "no parameters"
+    said = str(fault).split("\n")[0]
+    if len(shapes) > 1 and any(word in said for word in ("broadcast", "match", "expand")):
+        return ShapeError(
+            f"{family}: the parameters' shapes do not fit together",
+            where=user_frame(),
+            found=found,
+            expected="shapes that broadcast: equal sizes, or 1, counted from the right",
+            remedy="add a dimension of size 1 where a parameter is to be repeated: .unsqueeze(-1)",
+        )
+    kind = UsageError if isinstance(fault, TypeError) else DistributionError
+    return kind(f"{family}: {said}", where=user_frame(), found=found)
+
+
+def wrong_event_dims(fn, asked: int, declared: int) -> ShapeError:
+    """`to_event` with more dimensions than there are."""
+    return ShapeError(
+        f"{_family(fn)} cannot make {asked} batch dimensions parts of one variable",
+        where=user_frame(),
+        found=f"batch shape {_shape(fn.batch_shape)}, of event dimensions {declared} declared by .to_event",
+        expected=f"Expected reinterpreted_batch_ndims <= {len(fn.batch_shape)} and >= {-declared}",
+    )
+
+
 def outside_support(name: str | None, where, fn, value: Tensor, origin: str) -> DistributionError:
     site = f" at site {name!r}" if name else ""
     return DistributionError(
@@ -453,6 +485,18 @@ def param_outside_constraint(name: str, value: Tensor, constraint, where) -> Par
         where=where or user_frame(),
         found=_offender(value, constraint),
         expected=f"a value {in_words(constraint)}",
+    )
+
+
+def not_a_parameter_file(filename, fault: Exception) -> ParamError:
+    refused = isinstance(fault, pickle.UnpicklingError)
+    return ParamError(
+        f"{os.fspath(filename)!r} is no file of parameters",
+        where=user_frame(),
+        found="a pickle that would run code, or a damaged file; nothing in it was run"
+        if refused
+        else _brief(str(fault)),
+        expected="what ParamStore.save has written",
     )
 
 
@@ -570,6 +614,16 @@ _WORDS = {
     "GreaterThanEq(lower_bound=0.0)": "0 or greater",
     "GreaterThanEq(lower_bound=0)": "0 or greater",
     "IntegerGreaterThan(lower_bound=0)": "a whole number, 0 or greater",
+    "OrderedVector()": "in increasing order",
+    "PositiveOrderedVector()": "positive and in increasing order",
+    "Sphere()": "a vector of length 1",
+    "CorrMatrix()": "a correlation matrix: symmetric, positive definite, with ones on its diagonal",
+    "UnitLowerCholesky()": "a lower triangle with ones on its diagonal",
+    "SoftplusPositive(lower_bound=0.0)": "greater than 0",
+    "SoftplusLowerCholesky()": "a lower triangle with positive diagonal",
+    "Weights()": "non-negative, finite, and not all 0",
+    "Integer()": "a whole number",
+    "OneHot()": "zeros and a single 1",
     "CorrCholesky()": "a lower triangle with positive diagonal and rows of length 1",
     "LowerCholesky()": "a lower triangle with positive diagonal",
     "PositiveDefinite()": "symmetric and positive definite",
@@ -608,6 +662,11 @@ def _offender(value: Tensor, constraint) -> str:
     """The first element that breaks the constraint, and how many do."""
     value = torch.as_tensor(value).detach()
     bad = ~constraint.check(value)
+    from .checks import unwrapped  # here, for checks imports this module
+
+    plain = unwrapped(value)
+    if plain is not value:
+        return f"{_brief(plain)}, its rows under vmap"
     if value.dim() == 0:
         return _brief(value)
     where = bad.nonzero()

@@ -10,6 +10,8 @@ of its creator's.
 from __future__ import annotations
 
 import asyncio
+import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributions import constraints, transform_to
+from torch.nn import Parameter
 
 from . import errors
 
@@ -26,6 +29,7 @@ from . import errors
 class Entry:
     unconstrained: Tensor  # the leaf that an optimiser moves
     constraint: constraints.Constraint
+    shape: torch.Size  # of the constrained value
     event_dim: int | None = None
 
     def value(self) -> Tensor:
@@ -116,21 +120,27 @@ class ParamStore:
         if known is None:
             if init is None:
                 raise errors.param_without_value(name, list(self._entries), where)
-            self._create(name, _evaluated(name, init, where), constraint, event_dim, where)
+            self._create(name, init, constraint, event_dim, where)
             self._clock += 1
             self._fresh[name] = self._clock
         elif init is not None:
-            if str(known.constraint) != str(constraint):
-                raise errors.stale_param(name, "constraint", known.constraint, constraint, where)
-            if not callable(init):
-                shape, old = torch.as_tensor(init).shape, known.value().shape
-                if shape != old:
-                    raise errors.stale_param(name, "shape", tuple(old), tuple(shape), where)
+            self._check_not_stale(name, known, init, constraint, where)
+            if isinstance(init, Parameter) and init is not known.unconstrained:
+                with torch.no_grad():
+                    init.copy_(known.unconstrained)
+                self._entries[name] = Entry(init, known.constraint, known.shape, known.event_dim)
         return self._entries[name].value()
+
+    def _check_not_stale(self, name: str, known: Entry, init, constraint, where) -> None:
+        if known.constraint is not constraint and str(known.constraint) != str(constraint):
+            raise errors.stale_param(name, "constraint", known.constraint, constraint, where)
+        shape = known.shape if callable(init) else torch.as_tensor(init).shape
+        if shape != known.shape:
+            raise errors.stale_param(name, "shape", tuple(known.shape), tuple(shape), where)
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         constraint = self._entries[name].constraint if name in self._entries else constraints.real
-        self._create(name, _evaluated(name, value, None), constraint, None, None)
+        self._create(name, value, constraint)
 
     def __delitem__(self, name: str) -> None:
         if name not in self._entries:
@@ -143,15 +153,83 @@ class ParamStore:
         self._entries.clear()
         self._fresh.clear()
 
-    def _create(self, name, value: Tensor, constraint, event_dim, where) -> None:
+    def _create(self, name, init, constraint, event_dim=None, where=None) -> None:
+        value = torch.as_tensor(init() if callable(init) else init)
+        if not (value.is_floating_point() or value.is_complex()):
+            raise errors.param_not_float(name, value, where)
+        leaf = value
         with torch.no_grad():
             if not bool(constraint.check(value).all()):
                 raise errors.param_outside_constraint(name, value, constraint, where)
-            start = (
-                transform_to(constraint).inv(value) if constraint is not constraints.real else value
+            if constraint is not constraints.real:
+                leaf = transform_to(constraint).inv(value)
+        # A module computes with its own parameters, so those must be the leaves.
+        if not (isinstance(leaf, Parameter) and leaf.requires_grad):
+            leaf = leaf.detach().clone().contiguous().requires_grad_()
+        self._entries[name] = Entry(leaf, constraint, value.shape, event_dim)
+
+    # -- files -------------------------------------------------------------------------------
+    def save(self, filename: str | os.PathLike) -> None:
+        """Write every parameter, with its constraint, to a file of tensors and plain values.
+
+        >>> import os, tempfile, pplkit
+        >>> with ParamStore() as store, tempfile.TemporaryDirectory() as folder:
+        ...     _ = pplkit.param("loc", torch.tensor(2.0))
+        ...     store.save(os.path.join(folder, "fit.pt"))
+        ...     store.clear()
+        ...     store.load(os.path.join(folder, "fit.pt"))
+        >>> store["loc"].item()
+        2.0
+        """
+        torch.save(self.get_state(), filename)
+
+    def load(self, filename: str | os.PathLike, map_location=None) -> None:
+        """Read what `save` has written; parameters of the same names are replaced.
+
+        Only tensors and plain values are read: a file that would run code is refused.
+
+        Raises:
+            ParamError: not such a file. The store is left as it was.
+        """
+        try:
+            state = torch.load(filename, map_location=map_location, weights_only=True)
+            self.set_state(dict(state))
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            EOFError,
+        ) as fault:
+            raise errors.not_a_parameter_file(filename, fault) from fault
+
+    def get_state(self) -> dict:
+        """Unconstrained values and constraints, by name, as tensors and plain values."""
+        return {
+            name: {
+                "unconstrained": e.unconstrained.detach(),
+                "constraint": _written(e.constraint),
+                "shape": list(e.shape),
+                "event_dim": e.event_dim,
+            }
+            for name, e in self._entries.items()
+        }
+
+    def set_state(self, state: dict) -> None:
+        """Put back what `get_state` has given."""
+        entries = {
+            name: Entry(
+                given["unconstrained"].detach().clone().requires_grad_(),
+                _read(given["constraint"]),
+                torch.Size(given["shape"]),
+                given["event_dim"],
             )
-            leaf = start.detach().clone().contiguous().requires_grad_()
-        self._entries[name] = Entry(leaf, constraint, event_dim)
+            for name, given in state.items()
+        }
+        self._entries.update(entries)
+        for name in entries:
+            self._fresh.pop(name, None)
 
     # -- runs and contexts -------------------------------------------------------------------------
     def mark(self) -> int:
@@ -173,7 +251,7 @@ class ParamStore:
         twin = ParamStore()
         for name, e in self._entries.items():
             leaf = e.unconstrained.detach().clone().requires_grad_()
-            twin._entries[name] = Entry(leaf, e.constraint, e.event_dim)
+            twin._entries[name] = Entry(leaf, e.constraint, e.shape, e.event_dim)
         return twin
 
     def __enter__(self) -> ParamStore:
@@ -184,12 +262,28 @@ class ParamStore:
         _CURRENT.reset(self._tokens.pop())
 
 
-def _evaluated(name: str, init, where) -> Tensor:
-    value = init() if callable(init) else init
-    value = torch.as_tensor(value)
-    if not (value.is_floating_point() or value.is_complex()):
-        raise errors.param_not_float(name, value, where)
-    return value.detach()
+def _written(constraint: constraints.Constraint) -> dict:
+    """A constraint in plain values: its class, and what that was made with."""
+    made_with = {
+        key: _written(value) if isinstance(value, constraints.Constraint) else value
+        for key, value in vars(constraint).items()
+        if not key.startswith("_")
+    }
+    return {"class": type(constraint).__name__, "made_with": made_with}
+
+
+def _read(written: dict) -> constraints.Constraint:
+    from .distributions import constraints as known
+
+    cls = getattr(known, written["class"], None) or getattr(constraints, written["class"], None)
+    if not (isinstance(cls, type) and issubclass(cls, constraints.Constraint)):
+        raise ValueError(f"unknown constraint {written['class']!r}")
+    made_with = {
+        key: _read(value) if isinstance(value, dict) else value
+        for key, value in written["made_with"].items()
+    }
+    alike = [c for c in vars(known).values() if type(c) is cls]
+    return alike[0] if alike and not made_with else cls(**made_with)
 
 
 _CURRENT: ContextVar[tuple[ParamStore, object] | None] = ContextVar("pplkit_params", default=None)

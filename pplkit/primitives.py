@@ -470,14 +470,16 @@ class markov(Handler):
         self.depth += 1
         if len(self.past) < self.depth:
             self.past.append(set())
-        self._push(self, sys._getframe(1))
+        if self.depth == 1:  # steps deepen it, but one handler listens
+            self._push(self, sys._getframe(1))
         return self
 
     def __exit__(self, exc_type, exc, tb) -> None:
         if not self.keep:
             self.past.pop()
         self.depth -= 1
-        super().__exit__(exc_type, exc, tb)
+        if self.depth == 0:
+            super().__exit__(exc_type, exc, tb)
 
     def process_message(self, msg: Message) -> None:
         if msg.type != "sample":

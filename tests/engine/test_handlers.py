@@ -5,8 +5,9 @@ import torch
 
 import pplkit
 import pplkit.distributions as dist
-from pplkit import errors, handlers, param, plate, sample
+from pplkit import errors, factor, handlers, markov, param, plate, plate_stack, sample, subsample
 from pplkit.effects import Handler, active_handlers
+from pplkit.infer.reparam import LocScaleReparam, TransformReparam
 
 
 def model(loc=0.0):
@@ -282,3 +283,164 @@ def test_wrong_calls(call, message):
     with pytest.raises(errors.UsageError, match=message) as caught:
         call()
     assert caught.value.where.filename == __file__
+
+
+def test_do_cuts_the_arrow_into_the_site():
+    loc = torch.tensor(0.0)
+    tr = handlers.trace(handlers.do(model, data={"x": 5.0})).get_trace(loc)
+    assert tr.stochastic_nodes == ["x", "y"]
+    assert tr.nodes["x"].value != 5.0  # what x would have been
+    assert tr.nodes["y"].fn.loc == 5.0  # what y was told
+
+
+def test_do_seen_from_inside():
+    inner = handlers.trace(model)
+    handlers.do(inner, data={"x": torch.tensor(5.0)})()
+    assert inner.trace.nodes["x__CF"].value == 5.0 and "x" not in inner.trace
+
+
+def test_do_inside_a_subsampled_plate_counts_the_plate_once():
+    def rows():
+        with plate("data", 10, subsample_size=5):
+            x = sample("x", dist.Normal(0.0, 1.0))
+            return sample("y", dist.Normal(x, 1.0))
+
+    tr = handlers.trace(handlers.do(rows, data={"x": torch.zeros(5)})).get_trace()
+    assert [f.name for f in tr.nodes["x"].plates] == ["data"] and tr.nodes["x"].scale == 2.0
+
+
+def test_uncondition_draws_what_was_observed():
+    def observed():
+        sample("x", dist.Normal(0.0, 1.0), obs=torch.tensor(9.0))
+        factor("penalty", torch.tensor(-1.0))
+
+    tr = handlers.trace(handlers.uncondition(observed)).get_trace()
+    assert tr.stochastic_nodes == ["x"] and tr.nodes["x"].infer["was_observed"]
+    assert tr.nodes["x"].value != 9.0
+
+
+def test_lift_draws_a_parameter_once_a_run():
+    def program():
+        return param("p", torch.tensor(0.0)), param("p"), param("q", torch.tensor(1.0))
+
+    lifted = handlers.lift(program, prior={"p": dist.Normal(0.0, 1.0)})
+    tr = handlers.trace(lifted).get_trace()
+    first, second, _ = tr.nodes["_RETURN"].value
+    assert tr.stochastic_nodes == ["p"] and tr.param_nodes == ["q"] and first is second
+    assert lifted()[0] != lifted()[0]
+    assert "p" not in pplkit.get_param_store()
+
+
+def test_scope_lets_a_model_be_used_twice():
+    def program():
+        for side in ("left", "right"):
+            handlers.scope(model, prefix=side)()
+
+    tr = handlers.trace(program).get_trace()
+    assert tr.stochastic_nodes == ["left/x", "left/y", "right/x", "right/y"]
+    assert handlers.trace(handlers.scope(model)).get_trace().stochastic_nodes[0] == "model/x"
+
+
+def test_infer_config_adds_advice():
+    tr = handlers.trace(
+        handlers.infer_config(model, config_fn=lambda s: {"k": 1} if s.name == "x" else {})
+    ).get_trace()
+    assert tr.nodes["x"].infer == {"k": 1} and tr.nodes["y"].infer == {}
+
+
+def test_partly_observed_rows():
+    data = torch.tensor([1.0, float("nan"), 3.0])
+    seen = ~torch.isnan(data)
+
+    def program():
+        with plate("data", 3):
+            return sample("x", dist.Normal(0.0, 1.0), obs=data.nan_to_num(), obs_mask=seen)
+
+    tr = handlers.trace(program).get_trace()
+    assert tr.observation_nodes == ["x_observed"] and tr.stochastic_nodes == ["x_unobserved"]
+    assert tr.nodes["x"].type == "deterministic"
+    value = tr.nodes["_RETURN"].value
+    assert value[0] == 1.0 and value[2] == 3.0 and value[1] == tr.nodes["x_unobserved"].value[1]
+    normal = torch.distributions.Normal(0.0, 1.0)
+    torch.testing.assert_close(tr.log_prob_sum(), normal.log_prob(value).sum())
+    with pytest.raises(errors.UsageError, match="(?s)'x' cannot use this obs_mask.*isnan"):
+        sample("x", dist.Normal(0.0, 1.0), obs=data, obs_mask=torch.ones(3))
+
+
+def test_subsample_and_param_follow_the_rows_of_a_plate():
+    data = torch.arange(20.0).reshape(10, 2)
+
+    def program():
+        with plate("data", 10, subsample_size=3) as i:
+            rows = subsample(data, event_dim=1)
+            own = param("own", torch.zeros(10), event_dim=0)
+            shared = param("shared", torch.zeros(10))
+            return i, rows, own, shared
+
+    i, rows, own, shared = program()
+    assert torch.equal(rows, data[i]) and own.shape == (3,) and shared.shape == (10,)
+    with pytest.raises(errors.ShapeError, match="(?s)one row for each of plate 'data'.*7 rows"):
+        with plate("data", 10, subsample_size=3):
+            subsample(torch.zeros(7), event_dim=0)
+
+
+def test_plate_stack():
+    with plate_stack("p", [4, 3, 2]):
+        assert sample("x", dist.Normal(0.0, 1.0)).shape == (4, 3, 2)
+    with plate_stack("p", [4, 3], rightmost_dim=-2):
+        assert sample("x", dist.Normal(torch.zeros(5), 1.0)).shape == (4, 3, 5)
+    assert active_handlers() == []
+
+
+def test_markov_remembers_its_last_steps():
+    def chain(history):
+        for t in markov(range(4), history=history):
+            sample(f"x_{t}", dist.Normal(0.0, 1.0))
+
+    for history in (0, 1, 2):
+        tr = handlers.trace(chain).get_trace(history)
+        seen = [set(tr.nodes[f"x_{t}"].infer["_markov_scope"]) for t in range(4)]
+        assert seen == [{f"x_{s}" for s in range(max(0, t - history), t)} for t in range(4)]
+
+    @markov
+    def step(t):
+        sample(f"y_{t}", dist.Normal(0.0, 1.0))
+        return t if t == 2 else step(t + 1)
+
+    tr = handlers.trace(step).get_trace(0)
+    assert set(tr.nodes["y_2"].infer["_markov_scope"]) == {"y_1"}
+
+
+def test_reparameterised_sites_keep_their_meaning():
+    def program():
+        with plate("rows", 50_000):
+            sample("x", dist.Normal(3.0, 2.0))
+            sample("y", dist.LogNormal(0.0, 0.5))
+
+    config = {"x": LocScaleReparam(0.3), "y": TransformReparam()}
+    reparameterised = handlers.reparam(program, config=config)
+    tr = handlers.trace(handlers.seed(reparameterised, rng_seed=0)).get_trace()
+    assert tr.stochastic_nodes == ["x_decentered", "y_base"]
+    x, y = tr.nodes["x"].value, tr.nodes["y"].value
+    assert abs(x.mean() - 3.0) < 0.04 and abs(x.std() - 2.0) < 0.03
+    assert abs(y.log().mean()) < 0.01 and abs(y.log().std() - 0.5) < 0.01
+    assert [f.name for f in tr.nodes["x"].plates] == ["rows"]
+
+
+def test_a_learnt_centring():
+    program = handlers.reparam(lambda: sample("x", dist.Normal(3.0, 2.0)), {"x": LocScaleReparam()})
+    tr = handlers.trace(program).get_trace()
+    assert tr.nodes["x_centered"].value == 0.5 and tr.nodes["x_decentered"].fn.loc == 1.5
+
+
+@pytest.mark.parametrize(
+    ("site", "strategy", "message"),
+    [
+        (lambda: sample("x", dist.Normal(0.0, 1.0), obs=1.0), LocScaleReparam(0.0), "is observed"),
+        (lambda: sample("x", dist.Gamma(1.0, 1.0)), LocScaleReparam(0.0), "location-scale"),
+        (lambda: sample("x", dist.Normal(0.0, 1.0)), TransformReparam(), "TransformedDistribution"),
+    ],
+)
+def test_what_cannot_be_reparameterised(site, strategy, message):
+    with pytest.raises(errors.ModelError, match=f"(?s)'x'.*{message}"):
+        handlers.reparam(site, config={"x": strategy})()

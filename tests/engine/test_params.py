@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pplkit import ParamStore, clear_param_store, errors, get_param_store, param
+from pplkit import ParamStore, clear_param_store, errors, get_param_store, module, param
 from pplkit.distributions import constraints
 
 
@@ -84,3 +84,62 @@ def test_dictionary_ways():
     assert store.items()[0][0] == "a" and dict(store.named_parameters())["a"].requires_grad
     del store["a"]
     assert len(store) == 0
+
+
+def test_files(tmp_path):
+    store = get_param_store()
+    param("loc", torch.tensor([1.0, 2.0]))
+    param("scale", torch.tensor(0.5), constraint=constraints.positive)
+    param("part", torch.tensor(1.5), constraint=constraints.interval(1.0, 2.0))
+    rows = constraints.independent(constraints.positive, 1)
+    param("rows", torch.ones(2, 3), constraint=rows, event_dim=1)
+    expected = {name: value.detach().clone() for name, value in store.items()}
+    store.save(tmp_path / "fit.pt")
+    store.clear()
+    store.load(tmp_path / "fit.pt")
+    assert {name: str(store.constraint(name)) for name in store} == {
+        "loc": "Real()",
+        "scale": "GreaterThan(lower_bound=0.0)",
+        "part": "Interval(lower_bound=1.0, upper_bound=2.0)",
+        "rows": str(rows),
+    }
+    for name, value in expected.items():
+        torch.testing.assert_close(store[name].detach(), value)
+        assert store.unconstrained(name).requires_grad
+    assert param("scale", torch.tensor(9.0), constraint=constraints.positive) == 0.5
+
+
+class _Malicious:
+    def __reduce__(self):
+        return (exec, ("import builtins; builtins.pplkit_was_here = True",))
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    import builtins
+
+    param("p", torch.tensor(1.0))
+    for content in (_Malicious(), {"p": _Malicious()}, {"p": 3}, [1, 2]):
+        torch.save(content, tmp_path / "bad.pt")
+        with pytest.raises(errors.ParamError, match="is no file of parameters"):
+            get_param_store().load(tmp_path / "bad.pt")
+    (tmp_path / "bad.pt").write_bytes(b"not a file of tensors")
+    with pytest.raises(errors.ParamError, match="is no file of parameters"):
+        get_param_store().load(tmp_path / "bad.pt")
+    assert not hasattr(builtins, "pplkit_was_here")
+    assert param("p") == 1.0
+
+
+def test_a_modules_parameters_are_the_leaves():
+    net = module("net", torch.nn.Linear(2, 1))
+    assert get_param_store().unconstrained("net$$$weight") is net.weight
+    module("net", net)
+    assert get_param_store().unconstrained("net$$$weight") is net.weight
+
+
+def test_a_new_module_of_the_same_make_takes_over_what_was_learnt():
+    old = module("net", torch.nn.Linear(2, 1))
+    new = module("net", torch.nn.Linear(2, 1))
+    assert torch.equal(old.weight, new.weight)
+    assert get_param_store().unconstrained("net$$$weight") is new.weight
+    with pytest.raises(errors.ParamError, match="left over from an earlier run with another shape"):
+        module("net", torch.nn.Linear(3, 1))
