@@ -79,9 +79,9 @@ def test_every_internal_link_resolves(site, pages):
             target = path if not parts.path else (path.parent / unquote(parts.path)).resolve()
             if target.is_dir():
                 target /= "index.html"
-            if not target.is_relative_to(site.resolve()) or not target.is_file():
-                broken.append((path.name, link))
-            elif target in pages and unquote(parts.fragment) not in {"", *pages[target].anchors}:
+            anchors = {"", *(pages[target].anchors if target in pages else [])}
+            inside = target.is_relative_to(site.resolve()) and target.is_file()
+            if not inside or unquote(parts.fragment) not in anchors:
                 broken.append((path.name, link))
     assert broken == []
 
