@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
 
 import torch
 from torch import Tensor
+from torch._C import _functorch
 from torch.distributions import constraints
-from torch.distributions.utils import lazy_property
 
 from . import errors
 
@@ -83,11 +84,20 @@ def settle(questions: list[Question], *numbers: Tensor) -> list[float]:
 
 
 def _ask(holds: Tensor, error) -> None:
+    if _functorch.is_functorch_wrapped_tensor(holds):
+        holds = unwrapped(holds).all()
     pending = _PENDING.get()
     if pending is not None:
         pending.append(Question(holds, error))
     elif not bool(holds):
         raise error()
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """The plain tensor, rows of `vmap` included, behind one that a transform of `torch.func` wraps."""
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = _functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def parameters(fn, name: str | None = None, where=None) -> None:
@@ -105,18 +115,14 @@ def parameters(fn, name: str | None = None, where=None) -> None:
 
 
 def _constrained(fn) -> Iterator[tuple]:
-    for parameter, constraint in fn.arg_constraints.items():
-        if constraints.is_dependent(constraint):
-            continue
-        derived = isinstance(getattr(type(fn), parameter, None), lazy_property)
-        if derived and parameter not in fn.__dict__:
-            continue
-        yield fn, parameter, getattr(fn, parameter), constraint
-    for parameter, value, constraint in getattr(fn, "relations", tuple)():
+    for parameter, value, constraint in fn.relations():
         yield fn, parameter, value, constraint
-    for inner in ("base_dist", "mixture_distribution", "component_distribution"):
-        if inner in fn.__dict__ and not fn.arg_constraints:
-            yield from _constrained(fn.__dict__[inner])
+    for parameter in fn.stated():
+        constraint = fn.arg_constraints[parameter]
+        if not constraints.is_dependent(constraint):
+            yield fn, parameter, getattr(fn, parameter), constraint
+    for part in fn.parts():
+        yield from _constrained(part)
 
 
 def sample_shapes(msg: Message) -> None:
@@ -142,14 +148,22 @@ def sample_shapes(msg: Message) -> None:
 
 def sample_value(msg: Message) -> None:
     """Is a value that was given inside the support?"""
-    fn, value = msg.fn, msg.value
-    if not _enabled or constraints.is_dependent(fn.support):
+    value(msg.fn, msg.value, msg.name, msg.where, errors._origin(msg))
+
+
+def value(fn, value: Tensor, name: str | None = None, where=None, origin: str = "given") -> None:
+    """Is a value inside the support? What `fn` has drawn, or was asked about last, is known to be."""
+    if not _enabled or (fn._seen is not None and fn._seen() is value):
         return
-    name, where, origin = msg.name, msg.where, errors._origin(msg)
-    _ask(
-        fn.support.check(value).all(),
-        lambda: errors.outside_support(name, where, fn, value, origin),
-    )
+    support = fn.support
+    if not constraints.is_dependent(support):
+        _ask(
+            support.check(value).all(),
+            lambda: errors.outside_support(
+                name, where or errors.user_frame(), fn, value, origin
+            ),
+        )
+    fn._seen = ref(value)
 
 
 def plated(site: Message) -> None:

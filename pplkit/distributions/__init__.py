@@ -1,11 +1,61 @@
 """Distributions, with Pyro's names: torch's families, and what a probabilistic program asks of them besides."""
 
-from torch.distributions import biject_to, constraints, kl_divergence, transforms
+from torch.distributions import kl_divergence, register_kl
 
-from .base import Distribution, Independent, adopt
-from .families import Bernoulli, Beta, Categorical, Delta, Gamma, LogNormal, Normal, Uniform, Unit
+from . import constraints, transforms
+from .base import Distribution, Independent, TorchDistribution, adopt
+from .bounded import (
+    AffineBeta, Beta, ContinuousBernoulli, Kumaraswamy, LogUniform, RelaxedBernoulli,
+    RelaxedBernoulliStraightThrough, TruncatedNormal, Uniform, VonMises,
+)  # fmt: skip
+from .discrete import (
+    Bernoulli, BetaBinomial, Binomial, Categorical, DirichletMultinomial, GammaPoisson, Geometric, Multinomial,
+    NegativeBinomial, OneHotCategorical, OneHotCategoricalStraightThrough, OrderedLogistic, Poisson,
+    ZeroInflatedDistribution, ZeroInflatedNegativeBinomial, ZeroInflatedPoisson,
+)  # fmt: skip
+from .multivariate import (
+    LKJ, Dirichlet, LKJCholesky, LogisticNormal, LowRankMultivariateNormal, MultivariateNormal,
+    MultivariateStudentT, NanMaskedMultivariateNormal, ProjectedNormal, RelaxedOneHotCategorical,
+    RelaxedOneHotCategoricalStraightThrough, VonMises3D, Wishart,
+)  # fmt: skip
+from .positive import (
+    Chi2, Exponential, FisherSnedecor, Gamma, GeneralizedPareto, HalfCauchy, HalfNormal, InverseGamma, LogNormal,
+    Pareto, Weibull,
+)  # fmt: skip
+from .real_line import (
+    AsymmetricLaplace, Cauchy, Gumbel, Laplace, Logistic, NanMaskedNormal, Normal, SkewLogistic,
+    SoftAsymmetricLaplace, SoftLaplace, StudentT,
+)  # fmt: skip
+from .transforms import biject_to, transform_to
+from .wrappers import (
+    Delta, Empirical, ExpandedDistribution, FoldedDistribution, ImproperUniform, MaskedDistribution,
+    MaskedMixture, MixtureSameFamily, SineSkewed, TransformedDistribution, Unit,
+)  # fmt: skip
+
+from . import divergences  # noqa: F401, I001  (registers them)
 
 __all__ = [
-    "Bernoulli", "Beta", "Categorical", "Delta", "Distribution", "Gamma", "Independent", "LogNormal", "Normal",
-    "Uniform", "Unit", "adopt", "biject_to", "constraints", "kl_divergence", "transforms",
+    # on the real line
+    "AsymmetricLaplace", "Cauchy", "Gumbel", "Laplace", "Logistic", "NanMaskedNormal", "Normal", "SkewLogistic",
+    "SoftAsymmetricLaplace", "SoftLaplace", "StudentT",
+    # positive numbers
+    "Chi2", "Exponential", "FisherSnedecor", "Gamma", "GeneralizedPareto", "HalfCauchy", "HalfNormal",
+    "InverseGamma", "LogNormal", "Pareto", "Weibull",
+    # between two bounds, and angles
+    "AffineBeta", "Beta", "ContinuousBernoulli", "Kumaraswamy", "LogUniform", "RelaxedBernoulli",
+    "RelaxedBernoulliStraightThrough", "TruncatedNormal", "Uniform", "VonMises",
+    # counts and categories
+    "Bernoulli", "BetaBinomial", "Binomial", "Categorical", "DirichletMultinomial", "GammaPoisson", "Geometric",
+    "Multinomial", "NegativeBinomial", "OneHotCategorical", "OneHotCategoricalStraightThrough", "OrderedLogistic",
+    "Poisson", "ZeroInflatedDistribution", "ZeroInflatedNegativeBinomial", "ZeroInflatedPoisson",
+    # vectors and matrices
+    "Dirichlet", "LKJ", "LKJCholesky", "LogisticNormal", "LowRankMultivariateNormal", "MultivariateNormal",
+    "MultivariateStudentT", "NanMaskedMultivariateNormal", "ProjectedNormal", "RelaxedOneHotCategorical",
+    "RelaxedOneHotCategoricalStraightThrough", "VonMises3D", "Wishart",
+    # made of values, of terms, of other distributions
+    "Delta", "Empirical", "ExpandedDistribution", "FoldedDistribution", "ImproperUniform", "Independent",
+    "MaskedDistribution", "MaskedMixture", "MixtureSameFamily", "SineSkewed", "TransformedDistribution", "Unit",
+    # what they share
+    "Distribution", "TorchDistribution", "adopt", "biject_to", "constraints", "kl_divergence", "register_kl",
+    "transform_to", "transforms",
 ]  # fmt: skip
