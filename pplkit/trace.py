@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from . import checks
+from . import checks, display
 from .effects import Message
 
 
@@ -85,6 +85,10 @@ class Trace:
         """Compute every sample site's log-probability now, rather than when it is first read."""
         for site in self.sites("sample"):
             site.log_prob  # noqa: B018
+
+    def format_shapes(self) -> str:
+        """The shapes of every site, as a table."""
+        return display.shape_table(self)
 
     def check_plates(self) -> None:
         """Raise ShapeError if a log-probability has a dimension that belongs to no plate."""

@@ -1,9 +1,13 @@
 """Every public name explains itself, and every example runs."""
 
+import contextlib
 import doctest
 import importlib
 import inspect
+import io
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,3 +43,15 @@ def test_public_names_are_documented_with_an_example(home, name):
     assert doc.strip(), f"{home.__name__}.{name} has no docstring"
     if getattr(home, name).__module__ != "pplkit.errors":
         assert ">>>" in doc, f"{home.__name__}.{name} has no example"
+
+
+def test_the_readme_runs():
+    """Its programs, one after another, as a reader would paste them."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    with pplkit.handlers.seed(rng_seed=0), contextlib.redirect_stdout(io.StringIO()) as out:
+        for block in blocks:
+            exec(compile(block, "README.md", "exec"), names)
+    assert "'loc': tensor(0.7" in out.getvalue() and "'scale': tensor(0.2" in out.getvalue()
