@@ -41,7 +41,12 @@ class _State:
 
     serial: int
     controls: Mapping[str, Any]
+    wire: Mapping[str, Any]  # the same, as the page knows them
     seed: int
+
+    def same(self, other: _State) -> bool:
+        """Whether both have the same picture."""
+        return self.wire == other.wire and self.seed == other.seed
 
 
 def live(
@@ -125,7 +130,8 @@ class LiveFigure(anywidget.AnyWidget):
             )
         spec = charts.specification(chart, example)
         captions.check(caption, list(initial), example)
-        self._first = self._latest = (_State(0, initial, seed), example)
+        wire = {name: made.to_wire(made.value) for name, made in self._by_name.items()}
+        self._first = self._latest = (_State(0, initial, wire, seed), example)
         self._said = {"title": title, "caption": caption}
         static = {
             "_esm": asset("loader.js").decode("utf-8"),
@@ -165,8 +171,8 @@ class LiveFigure(anywidget.AnyWidget):
     @property
     def tables(self) -> tables.Tables:
         now, (state, latest) = self._now(), self._latest
-        if (now.controls, now.seed) != (state.controls, state.seed):
-            latest = self.evaluate()
+        if not now.same(state):
+            latest = _evaluated(self._fn, now.controls, now.seed)[0]
             self._latest = (now, latest)
         return latest
 
@@ -265,19 +271,20 @@ class LiveFigure(anywidget.AnyWidget):
 
     def _now(self) -> _State:
         with self._lock:
-            return _State(self._serial, {name: getattr(self, name) for name in self._by_name}, self.seed)
+            values = {name: getattr(self, name) for name in self._by_name}
+            wire = {name: made.to_wire(values[name]) for name, made in self._by_name.items()}
+            return _State(self._serial, values, wire, self.seed)
 
     def _work(self, state: _State) -> None:
         """On the worker's thread: evaluate, and send the page what came of it."""
         known, latest = self._latest
         try:
-            if (known.controls, known.seed) != (state.controls, state.seed):
+            if not state.same(known):
                 latest = _evaluated(self._fn, state.controls, state.seed)[0]
         except Exception as fault:  # a learner's function may raise anything; the figure shows it
             if not self._worker.superseded():
-                self._send({"method": "custom", "content": {
-                    "kind": "trouble", **self._stamp(state), "text": _told(fault), "where": _where(fault),
-                }})  # fmt: skip
+                said = {"kind": "trouble", "text": _told(fault), "where": _where(fault)}
+                self.send({**said, **_stamp(state)})
             return
         self._latest = (state, latest)
         self._send_picture(state, latest)
@@ -285,14 +292,13 @@ class LiveFigure(anywidget.AnyWidget):
     def _send_picture(self, state: _State, made: tables.Tables, first: bool = False) -> None:
         described, buffers = tables.packed(made)
         content = {
-            "kind": "picture", "first": first, **self._stamp(state), "tables": described,
+            "kind": "picture",
+            "first": first,
+            **_stamp(state),
+            "tables": described,
             "remarks": tables.remarks(made),
-        }  # fmt: skip
+        }
         self.send(content, buffers=buffers)
-
-    def _stamp(self, state: _State) -> dict:
-        wire = {name: self._by_name[name].to_wire(value) for name, value in state.controls.items()}
-        return {"serial": state.serial, "controls": wire, "seed": state.seed}
 
     def _say(self, text: str) -> None:
         self.send({"kind": "notice", "text": text})
@@ -322,6 +328,10 @@ class LiveFigure(anywidget.AnyWidget):
 
         widget.observe(redescribe, follow)
         self._links += [link.unlink, lambda: widget.unobserve(redescribe, follow)]
+
+
+def _stamp(state: _State) -> dict:
+    return {"serial": state.serial, "controls": dict(state.wire), "seed": state.seed}
 
 
 _OF_THE_HOST = {"layout", "tabbable", "tooltip", "_view_count", "_dom_classes"}

@@ -67,11 +67,13 @@ def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:
     svg = re.sub(r"(<svg[^>]*>)", rf"\1<title>{html.escape(alt)}</title>", svg, count=1)
     words = [f"<strong>{html.escape(title)}</strong>" if title else "", html.escape(caption)]
     words = " ".join(word for word in words if word)
+    # Themes colour captions for their own ground; here picture and words share the ground they are given.
+    plain = 'style="margin:0.4em 0;color:inherit;text-align:left"'
     return (
         '<figure class="pplkit-still" style="margin:1em 0">'
         + svg
-        + '<figcaption style="font-size:0.95em">'
-        + (f"<p style=\"margin:0.4em 0\">{words}</p>" if words else "")
-        + f'<p class="pplkit-still-note" style="margin:0.4em 0"><em>{html.escape(sentence)}</em></p>'
+        + '<figcaption style="color:inherit;text-align:left;font-size:0.95em">'
+        + (f"<p {plain}>{words}</p>" if words else "")
+        + f'<p class="pplkit-still-note" {plain}><em>{html.escape(sentence)}</em></p>'
         + "</figcaption></figure>"
     )
