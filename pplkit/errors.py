@@ -603,6 +603,235 @@ def learning_rate(optimiser: str, found: Any) -> UsageError:
     )
 
 
+def torch_refuses_settings(what: str, given: Any, fault: Exception) -> UsageError:
+    return UsageError(
+        f"{what} cannot use these settings",
+        where=user_frame(),
+        found=f"{_brief(given)}: {str(fault).split(chr(10))[0]}",
+        expected=f"the settings of torch's {what}",
+    )
+
+
+def scheduler_arguments(schedule: str, found: Any) -> UsageError:
+    return UsageError(
+        f"{schedule} needs an optimiser and its settings",
+        where=user_frame(),
+        found=_brief(found),
+        expected=f'{schedule}({{"optimizer": torch.optim.Adam, "optim_args": {{"lr": 0.01}}, ...}})',
+    )
+
+
+def parameter_not_held(name: str) -> UsageError:
+    return UsageError(
+        f"the torch optimiser does not hold parameter {name!r}",
+        site=name,
+        where=user_frame(),
+        found=f"the program reads parameter {name!r}, which this optimiser would never move",
+        remedy="use one of pplkit.optim, as Adam({'lr': 0.01}): it moves what the program reads",
+    )
+
+
+def optimiser_state_shape(name: str, leaf: Tensor, state: dict) -> UsageError:
+    return UsageError(
+        f"the optimiser's state for parameter {name!r} is of another shape",
+        site=name,
+        where=user_frame(),
+        found=", ".join(f"{key} {_shape(value.shape)}" for key, value in state.items()),
+        expected=_shape(leaf.shape),
+        remedy="load the state that was saved with this model, or call .reset()",
+    )
+
+
+def not_an_optimiser_file(filename, fault: Exception) -> UsageError:
+    return UsageError(
+        f"{os.fspath(filename)!r} does not hold an optimiser's state",
+        where=user_frame(),
+        found=str(fault).split("\n")[0],
+        expected="a file that an optimiser's save() has written",
+        remedy="files that would run code are refused, whoever sent them",
+    )
+
+
+def missing_package(name: str, what: str) -> PplkitError:
+    class MissingPackage(PplkitError, ImportError):
+        pass
+
+    return MissingPackage(
+        f"{what} needs the package {name!r}", where=user_frame(), remedy=f"pip install {name}"
+    )
+
+
+def different_numbers_of_draws(shapes: dict[str, Any]) -> ShapeError:
+    return ShapeError(
+        "posterior_samples have different numbers of draws",
+        where=user_frame(),
+        found=", ".join(f"{name!r}: {_shape(shape)}" for name, shape in shapes.items()),
+        expected="the same size at the leftmost dimension of all",
+    )
+
+
+def predictive_size_unknown() -> UsageError:
+    return UsageError(
+        "Either posterior_samples or num_samples must be specified",
+        where=user_frame(),
+        expected="Predictive(model, posterior_samples) or Predictive(model, num_samples=100), "
+        "or guide= and num_samples=",
+    )
+
+
+def samples_and_guide() -> UsageError:
+    return UsageError(
+        "`posterior_samples` cannot be provided with the `guide` argument",
+        where=user_frame(),
+        expected="one of the two: a guide draws num_samples= itself",
+    )
+
+
+def unknown_return_site(name: str, known: list[str]) -> UsageError:
+    return UsageError(
+        f"return_sites names {name!r}, which the model does not have",
+        site=name,
+        where=user_frame(),
+        found=nearest(name, known),
+    )
+
+
+def baseline_options(msg: Message, unknown: list[str], known: list[str]) -> UsageError:
+    return UsageError(
+        f"Unrecognized baseline options at site {msg.name!r}: {', '.join(map(repr, unknown))}",
+        site=msg.name,
+        where=msg.where,
+        found=nearest(unknown[0], known),
+        expected=", ".join(known),
+    )
+
+
+def baseline_twice(msg: Message) -> UsageError:
+    return UsageError(
+        f"cannot use baseline_value and nn_baseline simultaneously, at site {msg.name!r}",
+        site=msg.name,
+        where=msg.where,
+    )
+
+
+def baseline_shape(msg: Message, found, expected) -> ShapeError:
+    return ShapeError(
+        f"Expected baseline at site {msg.name!r} to be {_shape(expected)} "
+        f"instead got {_shape(found)}",
+        site=msg.name,
+        where=msg.where,
+        found=f"baseline of shape {_shape(found)}",
+        expected=f"{_shape(expected)}: the shape of the plates around the site",
+    )
+
+
+def not_reparameterized(msg: Message, what: str) -> ModelError:
+    return ModelError(
+        f"All distributions in the guide must be fully reparameterized: site {msg.name!r} is not",
+        site=msg.name,
+        where=msg.where,
+        found=f"{_family(msg.fn)}, whose draws have no gradient",
+        expected=f"families with differentiable draws, under {what}",
+        remedy="use Trace_ELBO",
+    )
+
+
+def discrete_latent(guide: str, msg: Message) -> ModelError:
+    return ModelError(
+        f"Continuous inference cannot handle discrete sample site {msg.name!r}",
+        site=msg.name,
+        where=msg.where,
+        found=f"{_family(msg.fn)}, whose values can be counted",
+        expected=f"continuous latent variables, for {guide}",
+        remedy=f"hide it from the guide, {guide}(block(model, hide=[{msg.name!r}])), and give it a "
+        "guide of its own in an AutoGuideList; or sum it out in the model",
+    )
+
+
+def no_bijection(guide: str, msg: Message) -> ModelError:
+    return ModelError(
+        f"{guide} cannot reach the support of site {msg.name!r} from real numbers",
+        site=msg.name,
+        where=msg.where,
+        found=f"{_family(msg.fn)} with support {msg.fn.support}",
+        remedy=f"hide it from the guide: {guide}(block(model, hide=[{msg.name!r}]))",
+    )
+
+
+def sequential_plate_in_guide(guide: str, msg: Message, frame: PlateFrame) -> ModelError:
+    return ModelError(
+        f"{guide} does not support sequential plates: {frame.name!r} around site {msg.name!r}",
+        site=msg.name,
+        where=msg.where,
+        expected=f"with plate({frame.name!r}, {frame.full_size}): in place of the loop",
+    )
+
+
+def no_latent(guide: str) -> ModelError:
+    return ModelError(
+        f"{guide} found no latent variables; use an empty guide instead",
+        where=user_frame(),
+        expected="a model with at least one sample statement that is not observed",
+    )
+
+
+def guide_not_run(guide: str, asked: str) -> UsageError:
+    return UsageError(
+        f"{guide} has not seen the model yet",
+        where=user_frame(),
+        found=f"{asked} before the guide's first run",
+        remedy="call the guide, or take a step of SVI, with the model's arguments first",
+    )
+
+
+def initial_value(msg: Message, found, expected) -> ShapeError:
+    return ShapeError(
+        f"the initial value of site {msg.name!r} has another shape than the site",
+        site=msg.name,
+        where=msg.where,
+        found=f"initial value of shape {_shape(found)}",
+        expected=_shape(expected),
+    )
+
+
+def initial_outside_support(msg: Message, value: Tensor) -> DistributionError:
+    return DistributionError(
+        f"the initial value of site {msg.name!r} is outside the support {msg.fn.support}",
+        site=msg.name,
+        where=msg.where,
+        found=_offender(value, msg.fn.support),
+        expected=f"every value {in_words(msg.fn.support)}",
+    )
+
+
+def no_initial_value(msg: Message) -> ModelError:
+    return ModelError(
+        f"No init strategy specified for site {msg.name!r}",
+        site=msg.name,
+        where=msg.where,
+        remedy="name a value for it, or a fallback= strategy",
+    )
+
+
+def not_a_maximum(guide: str) -> InferenceError:
+    return InferenceError(
+        f"{guide}: the density does not fall away in every direction here",
+        where=user_frame(),
+        found="a matrix of second derivatives that is not positive definite",
+        expected="a point close to a maximum of the joint density",
+        remedy="take more steps of SVI first",
+    )
+
+
+def parts_overlap(guide: str, names: list[str]) -> ModelError:
+    return ModelError(
+        f"{guide}: two parts sample the same sites",
+        where=user_frame(),
+        found=", ".join(map(repr, names)),
+        expected="each latent variable in one part; block(model, hide=[...]) leaves sites out",
+    )
+
+
 # -- words -------------------------------------------------------------------------------------
 
 _WORDS = {
