@@ -115,12 +115,12 @@ def parameters(fn, name: str | None = None, where=None) -> None:
 
 
 def _constrained(fn) -> Iterator[tuple]:
-    for parameter, value, constraint in fn.relations():
-        yield fn, parameter, value, constraint
     for parameter in fn.stated():
         constraint = fn.arg_constraints[parameter]
         if not constraints.is_dependent(constraint):
             yield fn, parameter, getattr(fn, parameter), constraint
+    for parameter, value, constraint in fn.relations():
+        yield fn, parameter, value, constraint
     for part in fn.parts():
         yield from _constrained(part)
 

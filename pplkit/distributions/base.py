@@ -33,8 +33,11 @@ class _FamilyType(type):
             kwargs["validate_args"] = False
         try:
             return super().__call__(*args, **kwargs)
-        except errors.PplkitError:
-            raise
+        except errors.PplkitError as fault:
+            # A family inside this one could not be made: say it of this one.
+            if fault.__cause__ is None or not args and not kwargs:
+                raise
+            raise errors.not_constructed(cls.__name__, _given(cls, args, kwargs), fault.__cause__) from fault
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, AssertionError) as fault:
             given = _given(cls, args, kwargs)
             if given is None:
@@ -317,7 +320,7 @@ class Family(Distribution):
         new.__dict__.update(self.__dict__)
         for name, constraint in self.arg_constraints.items():
             value = self.__dict__.get(name)
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and not is_dependent(constraint):
                 event_shape = value.shape[value.dim() - constraint.event_dim :]
                 new.__dict__[name] = value.expand(batch_shape + event_shape)
         for name in self._inner:
@@ -376,7 +379,7 @@ def adopt(fn: torch_dist.Distribution) -> Distribution:
         from .. import distributions
 
         ours = getattr(distributions, cls.__name__, None)
-        known = isinstance(ours, type) and issubclass(ours, cls)
+        known = isinstance(ours, type) and cls.__module__.startswith("torch.distributions.")
         _adopted[cls] = ours if known else _over(cls)
     made = _adopted[cls]._adopted(fn)
     if made is not None:

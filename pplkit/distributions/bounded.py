@@ -13,7 +13,7 @@ from torch.distributions.utils import clamp_probs, lazy_property, logits_to_prob
 from . import constraints
 from .base import Distribution, Family, parameters
 from .pathwise import dirichlet
-from .real_line import uniform
+from .real_line import log_ndtr, uniform
 
 
 class Uniform(Distribution, torch_dist.Uniform):
@@ -26,6 +26,8 @@ class Uniform(Distribution, torch_dist.Uniform):
     >>> Uniform(0.0, 4.0).log_prob(torch.tensor(1.0)).exp()
     tensor(0.2500)
     """
+
+    arg_constraints = {"low": constraints.real, "high": constraints.real}
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self):
@@ -218,9 +220,16 @@ class ContinuousBernoulli(Distribution, torch_dist.ContinuousBernoulli):
     """
 
     def __init__(self, probs=None, logits=None, lims=(0.499, 0.501), validate_args=None):
-        super().__init__(probs, logits, lims, validate_args=validate_args)
+        if (probs is None) == (logits is None):
+            raise ValueError("Either `probs` or `logits` must be specified, but not both.")
         if probs is not None:
-            self._unclamped = parameters(probs)[0]
+            (self._unclamped,) = parameters(probs)
+            self.probs = self._param = clamp_probs(self._unclamped)
+        else:
+            (self.logits,) = parameters(logits)
+            self._param = self.logits
+        self._lims = lims
+        torch_dist.Distribution.__init__(self, self._param.shape, validate_args=validate_args)
 
     _unclamped: Tensor | None = None
 
@@ -354,8 +363,8 @@ class TruncatedNormal(Family):
     arg_constraints = {
         "loc": constraints.real,
         "scale": constraints.positive,
-        "low": constraints.anything,
-        "high": constraints.anything,
+        "low": constraints.real,
+        "high": constraints.real,
     }
     has_rsample = True
 
@@ -408,7 +417,7 @@ class TruncatedNormal(Family):
         share = torch.where(mirrored, 1 - value, value)
         # Phi(z) is (1 - share) Phi(a) + share Phi(b).
         log_p = torch.logaddexp(
-            torch.log1p(-share) + torch.special.log_ndtr(a), share.log() + torch.special.log_ndtr(b)
+            torch.log1p(-share) + log_ndtr(a), share.log() + log_ndtr(b)
         )
         z = torch.minimum(torch.maximum(_log_ndtri(log_p), a), b)
         value = self.loc + self.scale * torch.where(mirrored, -z, z)
@@ -440,7 +449,7 @@ _LOG_ROOT_2_PI = math.log(math.sqrt(2 * math.pi))
 
 def _log_ndtr_between(a: Tensor, b: Tensor) -> Tensor:
     """log(Phi(b) - Phi(a)) for a <= b, a + b <= 0: in the left tail, or around the middle."""
-    upper, lower = torch.special.log_ndtr(b), torch.special.log_ndtr(a)
+    upper, lower = log_ndtr(b), log_ndtr(a)
     return upper + torch.log(-torch.expm1(lower - upper))
 
 
@@ -453,14 +462,14 @@ def _log_ndtri(log_p: Tensor) -> Tensor:
     log_p = torch.where(far, log_p, -5.0)
     z = -(-2 * log_p.detach()).sqrt()
     for _ in range(6):
-        z = z - (torch.special.log_ndtr(z) - log_p.detach()) / _slope(z)
-    z = z - (torch.special.log_ndtr(z) - log_p) / _slope(z)
+        z = z - (log_ndtr(z) - log_p.detach()) / _slope(z)
+    z = z - (log_ndtr(z) - log_p) / _slope(z)
     return torch.where(far, z, near)
 
 
 def _slope(z: Tensor) -> Tensor:
     """Derivative of log Phi."""
-    return (-0.5 * z * z - _LOG_ROOT_2_PI - torch.special.log_ndtr(z)).exp()
+    return (-0.5 * z * z - _LOG_ROOT_2_PI - log_ndtr(z)).exp()
 
 
 class VonMises(Distribution, torch_dist.VonMises):

@@ -89,6 +89,8 @@ class Poisson(Distribution, torch_dist.Poisson):
     tensor(-2.)
     """
 
+    is_sparse = False
+
     def __init__(self, rate, *, is_sparse: bool = False, validate_args=None):
         self.is_sparse = is_sparse
         super().__init__(rate, validate_args=validate_args)
@@ -231,6 +233,10 @@ class Weights(Distribution):
     """What the categorical families share: `probs` are weights, and must be so before they are normalised."""
 
     _weights: Tensor | None = None
+
+    def stated(self) -> list[str]:
+        # The weights' relation asks more, and of what was given.
+        return super().stated() if self._weights is None else []
 
     def relations(self):
         if self._weights is not None:

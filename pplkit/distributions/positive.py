@@ -45,8 +45,7 @@ class Gamma(Distribution, torch_dist.Gamma):
         shape = self._extended_shape(sample_shape)
         value = standard_gamma(self.concentration.expand(shape)) / self.rate
         # Never 0, where the density may be infinite; the gradient stays what it is.
-        value.detach().clamp_(min=torch.finfo(value.dtype).tiny)
-        return value
+        return value + (value.clamp(min=torch.finfo(value.dtype).tiny) - value).detach()
 
     def _log_prob(self, value: Tensor) -> Tensor:
         a, b = self.concentration, self.rate

@@ -390,7 +390,7 @@ class SoftAsymmetricLaplace(Family):
         left, right = self.left_scale, self.right_scale
 
         def slope(z, r):
-            return s * s / (2 * r * r) - z / r + torch.special.log_ndtr(z / s - s / r)
+            return s * s / (2 * r * r) - z / r + log_ndtr(z / s - s / r)
 
         return torch.logaddexp(slope(-z, left), slope(z, right)) - (left + right).log()
 
@@ -413,3 +413,10 @@ def uniform(like: Tensor, shape) -> Tensor:
     """Numbers between 0 and 1, never 0 itself, of `like`'s type and device."""
     u = torch.rand(shape, dtype=like.dtype, device=like.device)
     return u.clamp(min=torch.finfo(u.dtype).tiny)
+
+
+def log_ndtr(z: Tensor) -> Tensor:
+    """log Phi(z), exact in the left tail; torch's own has no rule for `vmap`."""
+    left, right = z.clamp(max=-1.0), z.clamp(min=-1.0)
+    tail = (torch.special.erfcx(left * -math.sqrt(0.5)) / 2).log() - 0.5 * left * left
+    return torch.where(z < -1.0, tail, torch.log1p(-torch.special.erfc(right * math.sqrt(0.5)) / 2))

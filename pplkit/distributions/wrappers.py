@@ -480,6 +480,10 @@ class MixtureSameFamily(Distribution, torch_dist.MixtureSameFamily):
             mixture = mixture.expand(batch_shape)
         super().__init__(mixture, components, validate_args=validate_args)
 
+    @classmethod
+    def _adopted(cls, fn):
+        return cls(fn.mixture_distribution, fn.component_distribution)
+
     def parts(self):
         return self._mixture_distribution, self._component_distribution
 
