@@ -10,4 +10,4 @@ MISSING := pplkit needs Python 3.11 or newer, and there is no program "$(PYTHON)
 .PHONY: $(TARGETS)
 $(TARGETS):
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { echo '$(MISSING)' >&2; exit 1; }
-	@"$(PYTHON)" tools/make.py $@ $(ARGS)
+	@exec "$(PYTHON)" tools/make.py $@ $(ARGS)

@@ -85,7 +85,9 @@ def _ways_to_install(python):
         yield ["apt-get", "update"]
         yield ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
     playwright = [str(python), "-m", "playwright", "install"]
-    yield [*playwright, "--with-deps", "chromium"] if root else [*playwright, "chromium"]
+    if root:
+        yield [*playwright, "--with-deps", "chromium"]
+    yield [*playwright, "chromium"]
 
 
 def _system_names():
