@@ -64,7 +64,7 @@ class trace(Handler):
 
     def process_message(self, msg: Message) -> None:
         known = self.trace.nodes.get(msg.name)
-        if known is None or msg.type == known.type == "param" or self.param_only:
+        if known is None or msg.type == known.type == "param" or not self._records(msg):
             return
         if msg.type == known.type == "plate":
             if msg.fn != known.fn:
@@ -74,8 +74,11 @@ class trace(Handler):
             raise errors.duplicate_site(msg, known)
 
     def postprocess_message(self, msg: Message) -> None:
-        if msg.type == "param" or not self.param_only:
+        if self._records(msg):
             self.trace.add(msg)
+
+    def _records(self, msg: Message) -> bool:
+        return msg.type == "param" or (msg.type != "subsample" and not self.param_only)
 
 
 class replay(Handler):

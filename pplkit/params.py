@@ -157,8 +157,10 @@ class ParamStore:
         value = torch.as_tensor(init() if callable(init) else init)
         if not (value.is_floating_point() or value.is_complex()):
             raise errors.param_not_float(name, value, where)
-        leaf = value
         with torch.no_grad():
+            if constraint is constraints.simplex and bool((value > 0).all()):
+                value = value / value.sum(-1, keepdim=True)  # weights will do for a start
+            leaf = value
             if not bool(constraint.check(value).all()):
                 raise errors.param_outside_constraint(name, value, constraint, where)
             if constraint is not constraints.real:

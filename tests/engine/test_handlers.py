@@ -377,6 +377,7 @@ def test_subsample_and_param_follow_the_rows_of_a_plate():
             shared = param("shared", torch.zeros(10))
             return i, rows, own, shared
 
+    assert handlers.trace(program).get_trace().nodes["_RETURN"].value[1].shape == (3, 2)
     i, rows, own, shared = program()
     assert torch.equal(rows, data[i]) and own.shape == (3,) and shared.shape == (10,)
     with pytest.raises(errors.ShapeError, match="(?s)one row for each of plate 'data'.*7 rows"):

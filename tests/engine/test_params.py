@@ -61,6 +61,13 @@ def test_wrong_first_values():
     assert len(get_param_store()) == 0
 
 
+def test_weights_are_a_start_for_a_simplex():
+    p = param("p", torch.tensor([1.0, 3.0]), constraint=constraints.simplex)
+    torch.testing.assert_close(p, torch.tensor([0.25, 0.75]))
+    with pytest.raises(errors.ParamError, match="(?s)'q' starts outside.*sum 1"):
+        param("q", torch.tensor([-1.0, 2.0]), constraint=constraints.simplex)
+
+
 def test_a_missing_name_gets_a_hint():
     param("scale", torch.tensor(1.0))
     with pytest.raises(KeyError, match="did you mean 'scale'"):
