@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Error as PlaywrightError
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from tools import book as book_builder
 from tools import browser as finder
@@ -34,6 +34,7 @@ FLAGS = [
     "--disable-sync",
     NO_OTHER_HOST,
 ]
+expect.set_options(timeout=PATIENCE)
 _numbers = itertools.count(1)
 _watches = []  # of the pages that are open
 

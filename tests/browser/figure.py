@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page
 
 LIMIT = 60_000  # milliseconds that a figure is given to follow, on a loaded machine
 
@@ -37,7 +37,9 @@ svg => {
   for (const mark of svg.querySelectorAll('g[class*="mark-"]')) {
     const kind = (mark.getAttribute('class').match(/mark-(line|area|symbol|rule|rect|trail)/) ?? [])[1];
     if (!kind || mark.closest('g.role-axis, g.role-legend, [class*="role-axis"], [class*="role-legend"]')) continue;
-    const group = mark.closest('g.role-scope') ?? svg;
+    let group = mark.closest('g.role-scope');
+    while (group && !group.querySelector('g.role-axis')) group = group.parentElement.closest('g.role-scope');
+    group ??= svg;
     const x = scale(group, 'x'), y = scale(group, 'y');
     for (const shape of mark.querySelectorAll(':scope > path')) {
       if (!/[MLHVCSQTAZ]/i.test(shape.getAttribute('d') ?? '')) continue;  // nothing drawn
@@ -75,7 +77,8 @@ class Shape:
     @property
     def normal(self) -> tuple[float, float]:
         """Mean and standard deviation, if this is a Normal density: from where it is half as high as its peak."""
-        half = max(y for _, y in self.points) / 2
+        heights = [y for _, y in self.points]
+        half = (max(heights) + min(heights)) / 2  # its tails lie at zero, wherever the labels stand
         above = [x for x, y in self.points if y >= half]
         return (min(above) + max(above)) / 2, (max(above) - min(above)) / HALF_WIDTH_PER_SCALE
 
@@ -84,22 +87,26 @@ HALF_WIDTH_PER_SCALE = 2 * math.sqrt(2 * math.log(2))
 
 
 class Figure:
-    """The live figure under `root`, a `section.pplkit-figure` of a page."""
+    """The first live figure (`section.pplkit-figure`) inside `place`."""
 
-    def __init__(self, root: Locator):
-        self.root = root
-        self.page: Page = root.page
+    def __init__(self, place: Locator):
+        self.place = place
+        self.root = place.locator("section.pplkit-figure").first
+        self.page: Page = place.page
 
     @classmethod
     def within(cls, place: Locator) -> Figure:
-        """The first figure inside `place`, once it has drawn."""
-        self = cls(place.locator("section.pplkit-figure").first)
+        """The figure inside `place`, once it has drawn."""
+        self = cls(place)
         self.wait_ready()
         return self
 
     def wait_ready(self):
-        expect(self.root).to_have_attribute("data-state", "ready", timeout=LIMIT)
-        expect(self.root.locator(".pplkit-chart svg").first).to_be_visible(timeout=LIMIT)
+        self.wait_until(lambda: self.root.count() == 1, "there is a figure")
+        self.wait_until(
+            lambda: self.root.get_attribute("data-state") == "ready", "the figure is ready"
+        )
+        self.wait_until(lambda: self.shapes() != [], "the figure has drawn something")
 
     @property
     def status(self) -> Locator:
@@ -180,7 +187,7 @@ class Figure:
         """Wait until `condition()` holds, looking again a few times a second."""
         deadline = time.monotonic() + LIMIT / 1000
         while not condition():
-            assert time.monotonic() < deadline, (
-                f"waited in vain until {what}; status: {self.status.all_inner_texts()}"
-            )
+            if time.monotonic() > deadline:
+                said = self.status.all_inner_texts() or self.place.inner_text()[-300:]
+                raise AssertionError(f"waited in vain until {what}; there is said: {said}")
             self.page.wait_for_timeout(150)

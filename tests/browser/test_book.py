@@ -63,7 +63,7 @@ def figures_made(book, name):
 def test_page_is_whole(book, page, picture, name):
     visit(page, book, name)
     picture(page, f"book-{name}-desktop-light".replace("/", "-"), full_page=True)
-    heading = page.locator("h1")
+    heading = page.locator("article h1")
     expect(heading).to_have_count(1)
     expect(heading).to_be_visible()
     assert heading.inner_text().strip()
@@ -168,7 +168,7 @@ def test_nothing_sticks_out_sideways(book, new_page, picture, name, size, scheme
 def test_page_tells_its_story_without_scripts(book, new_page, name):
     page = new_page(java_script_enabled=False)
     page.goto(f"{book.url}{name}.html")
-    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator("article h1")).to_be_visible()
     stills = page.locator(f"{STILL} :is(svg, img)")
     assert stills.count() >= figures_made(book, name)
     for still in stills.all():
@@ -199,7 +199,7 @@ def test_search_finds_a_word_and_leads_to_it(book, page, picture):
     page.wait_for_load_state("networkidle")
     picture(page, "book-search")
     results.first.click()
-    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator("article h1")).to_be_visible()
     assert "plate" in page.locator("article").inner_text().lower()
 
 
@@ -208,7 +208,7 @@ def test_reading_on_leads_through_the_whole_book(book, page):
     for expected in PAGES[1:]:
         page.locator(".prev-next-area a.right-next").click()
         page.wait_for_url(f"**/a/b/{expected}.html")
-        expect(page.locator("h1")).to_be_visible()
+        expect(page.locator("article h1")).to_be_visible()
 
 
 class _Links(html.parser.HTMLParser):
