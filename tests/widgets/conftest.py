@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 
 import comm
@@ -93,7 +92,6 @@ def wires(monkeypatch):
     monkeypatch.setattr(comm, "create_comm", lambda **given: Wire(**given))
     yield
     Widget.close_all()
-    gc.collect()
     for thread in threading.enumerate():
         if thread.name == "pplwidgets":
             thread.join(60)

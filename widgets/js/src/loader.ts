@@ -7,41 +7,49 @@ interface Runtime {
   mount: typeof mount;
 }
 
-const PATIENCE = 20_000; // ms until a kernel that does not send the runtime is called silent
+const BUSY_AFTER = 4_000; // ms until a reader is told what the figure waits for
+const AGAIN_AFTER = 15_000; // ms until the kernel is asked again
+const BUSY = "This figure waits for its kernel, which is busy or gone. It draws as soon as the kernel answers.";
 const KEY = Symbol.for("pplwidgets.runtimes");
-const page = globalThis as unknown as Record<symbol, Map<string, Promise<Runtime>>>;
+
+/** A runtime that is on its way to this page, or here. */
+interface Coming {
+  ready: Promise<Runtime>;
+  arrive(data: DataView): void;
+}
+
+const page = globalThis as unknown as Record<symbol, Map<string, Coming>>;
 const runtimes = (page[KEY] ??= new Map());
 
-function runtime(model: Model): Promise<Runtime> {
-  const hash = model.get("_runtime") as string;
+function coming(hash: string): Coming {
   let known = runtimes.get(hash);
   if (!known) {
-    known = fetchFrom(model, hash);
-    runtimes.set(hash, known);
-    // The next figure may have better luck, perhaps with another kernel.
-    known.catch(() => runtimes.delete(hash));
+    let arrive!: (data: DataView) => void;
+    const ready = new Promise<DataView>((resolve) => (arrive = resolve)).then(load);
+    runtimes.set(hash, (known = { ready, arrive }));
+    ready.catch(() => runtimes.delete(hash));
   }
   return known;
 }
 
-function fetchFrom(model: Model, hash: string): Promise<Runtime> {
-  return new Promise((resolve, reject) => {
-    const hear = (content: { kind?: string; hash?: string }, buffers: DataView[]) => {
-      if (content?.kind !== "runtime" || content.hash !== hash) return;
-      stop();
-      load(buffers[0]!).then(resolve, reject);
-    };
-    const late = setTimeout(() => {
-      stop();
-      reject(new Error("the kernel did not send what draws the figure"));
-    }, PATIENCE);
-    const stop = () => {
-      clearTimeout(late);
-      model.off("msg:custom", hear);
-    };
-    model.on("msg:custom", hear);
-    model.send({ kind: "runtime" });
-  });
+/** The runtime; the first figure of a page asks its kernel at once, the others when that took too long. */
+async function runtime(model: Model, signal?: AbortSignal): Promise<Runtime> {
+  const hash = model.get("_runtime") as string;
+  const first = !runtimes.has(hash);
+  const { ready, arrive } = coming(hash);
+  const hear = (content: { kind?: string; hash?: string }, buffers: DataView[]) => {
+    if (content?.kind === "runtime" && content.hash === hash) arrive(buffers[0]!);
+  };
+  const ask = () => model.send({ kind: "runtime" });
+  model.on("msg:custom", hear);
+  if (first) ask();
+  const again = setInterval(ask, AGAIN_AFTER);
+  const stop = () => {
+    clearInterval(again);
+    model.off("msg:custom", hear);
+  };
+  signal?.addEventListener("abort", stop);
+  return ready.finally(stop);
 }
 
 async function load(data: DataView): Promise<Runtime> {
@@ -58,17 +66,20 @@ async function load(data: DataView): Promise<Runtime> {
 
 async function render({ model, el, signal }: { model: Model; el: HTMLElement; signal?: AbortSignal }) {
   const waiting = document.createElement("p");
+  waiting.setAttribute("role", "status");
   waiting.textContent = "Loading the figure …";
   el.append(waiting);
+  const late = setTimeout(() => (waiting.textContent = BUSY), BUSY_AFTER);
   try {
-    const { mount } = await runtime(model);
+    const { mount } = await runtime(model, signal);
     if (signal?.aborted) return;
     waiting.remove();
     return mount(model, el);
   } catch (fault) {
-    const why = fault instanceof Error ? fault.message : String(fault);
-    waiting.textContent = `This figure needs its kernel to draw (${why}): run its cell again.`;
+    waiting.textContent = `This figure cannot be drawn here: ${fault instanceof Error ? fault.message : String(fault)}`;
     return;
+  } finally {
+    clearTimeout(late);
   }
 }
 
