@@ -153,9 +153,14 @@ def test_nothing_sticks_out_sideways(book, new_page, picture, name, size, scheme
             return {page: document.documentElement.scrollWidth - room,
                 parts: [...document.querySelectorAll('article *')]
                   .filter(e => e.getBoundingClientRect().right > room + 1 && e.checkVisibility() && !clipped(e))
+                  .map(e => e.outerHTML.slice(0, 120)).slice(0, 5),
+                cut: [...document.querySelectorAll('article *')]
+                  .filter(e => e.getBoundingClientRect().left < -1 && e.checkVisibility()
+                      && !e.closest('#jb-print-docs-body, .visually-hidden, .sr-only'))
                   .map(e => e.outerHTML.slice(0, 120)).slice(0, 5)}; }"""
     )
     assert wide["page"] <= 0 and not wide["parts"], wide
+    assert not wide["cut"], wide  # what begins left of the page cannot be scrolled to
     assert page.locator("html").get_attribute("data-theme") == scheme
     shade = page.evaluate(
         """() => { const c = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number);
@@ -167,6 +172,7 @@ def test_nothing_sticks_out_sideways(book, new_page, picture, name, size, scheme
 @every_page
 def test_page_tells_its_story_without_scripts(book, new_page, name):
     page = new_page(java_script_enabled=False)
+    page.watch.expect(r"\.js.*\(csp\)")  # the scripts, which the browser was told not to run
     page.goto(f"{book.url}{name}.html")
     expect(page.locator("article h1")).to_be_visible()
     stills = page.locator(f"{STILL} :is(svg, img)")
