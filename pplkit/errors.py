@@ -736,6 +736,14 @@ def not_reparameterized(msg: Message, what: str) -> ModelError:
     )
 
 
+def not_verified_mean_field(model_names: list[str], guide_names: list[str]) -> str:
+    return (
+        "Failed to verify mean field restriction on the guide: model and guide have their sites in "
+        f"different orders. Model: {', '.join(model_names)}. Guide: {', '.join(guide_names)}. "
+        "Put them in the same order, or use Trace_ELBO."
+    )
+
+
 def discrete_latent(guide: str, msg: Message) -> ModelError:
     return ModelError(
         f"Continuous inference cannot handle discrete sample site {msg.name!r}",

@@ -7,63 +7,143 @@ draws from the guide.
 Where a guide's site can be drawn differentiably, gradients flow through the draw. Elsewhere the
 score function stands in: E[f grad log q], f being only those terms that the site's plates let it
 influence (Ranganath et al., 2014, "Black box variational inference").
+
+An estimator is an `ELBO`: a pure function of parameters, randomness and arguments. It says what one
+run of guide and model contributes to the loss (`particle_loss`) and to its gradient
+(`particle_surrogate`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from .. import errors
 from ..effects import Message, PlateFrame
-from ..handlers import replay, trace
+from ..handlers import block, replay, trace
+from ..primitives import plate
 from ..trace import Trace
+from .baselines import with_baseline
+
+_PARTICLES = "num_particles_vectorized"
 
 
-class Trace_ELBO:
-    """ELBO for any model and guide, estimated from draws of the guide.
+class ELBO:
+    """What all estimators of the ELBO share: particles, and the forms in which a loss is asked for.
 
     Args:
         num_particles: how many draws an estimate averages over; at least 1.
+        vectorize_particles: draw all particles at once, in a plate around guide and model, rather
+            than one after the other; every batch dimension must then belong to a plate.
+        max_plate_nesting: how many dimensions the plates of guide and model take; when it is needed
+            and not given, one run of both tells.
+        strict_enumeration_warning, ignore_jit_warnings, jit_options, retain_graph: accepted for
+            Pyro's sake; they change nothing.
+
+    A class of one's own overrides `particle_loss`, and `particle_surrogate` where its gradient is
+    another's:
 
     >>> import pplkit, pplkit.distributions as dist
-    >>> def model():
-    ...     pplkit.sample("z", dist.Normal(0.0, 1.0))
-    >>> abs(Trace_ELBO().loss(model, model))  # the guide is the posterior: no evidence, no gap
-    0.0
+    >>> class Twice(ELBO):
+    ...     def particle_loss(self, model_trace, guide_trace):
+    ...         return 2 * (guide_trace.log_prob_sum() - model_trace.log_prob_sum())
+    >>> model = lambda: pplkit.sample("x", dist.Normal(0.0, 1.0), obs=torch.tensor(0.0))
+    >>> round(Twice().loss(model, lambda: None), 4)
+    1.8379
     """
 
-    def __init__(self, num_particles: int = 1):
-        if not isinstance(num_particles, int) or num_particles < 1:
-            raise errors.wrong_argument(
-                "Trace_ELBO", "num_particles=", num_particles, "a whole number, at least 1"
-            )
+    def __init__(
+        self,
+        num_particles: int = 1,
+        max_plate_nesting: int | float = math.inf,
+        vectorize_particles: bool = False,
+        strict_enumeration_warning: bool = True,
+        ignore_jit_warnings: bool = False,
+        jit_options: dict | None = None,
+        retain_graph: bool | None = None,
+    ):
+        name = type(self).__name__
+        whole = isinstance(num_particles, int) and not isinstance(num_particles, bool)
+        if not whole or num_particles < 1:
+            expected = "a whole number, at least 1"
+            raise errors.wrong_argument(name, "num_particles=", num_particles, expected)
+        if max_plate_nesting != math.inf and not (
+            isinstance(max_plate_nesting, int) and max_plate_nesting >= 0
+        ):
+            expected = "a whole number, 0 or more"
+            raise errors.wrong_argument(name, "max_plate_nesting=", max_plate_nesting, expected)
         self.num_particles = num_particles
+        self.max_plate_nesting = max_plate_nesting
+        self.vectorize_particles = vectorize_particles
 
+    # -- the forms of a loss -----------------------------------------------------------------
     def loss(self, model: Callable, guide: Callable, *args, **kwargs) -> float:
         """An estimate of the negative ELBO."""
         with torch.no_grad():
-            return self.loss_and_surrogate(model, guide, *args, **kwargs)[0].item()
+            runs = self.runs(model, guide, *args, **kwargs)
+            return self.loss_of(list(runs)).item()
 
     def differentiable_loss(self, model: Callable, guide: Callable, *args, **kwargs) -> Tensor:
         """An estimate of the negative ELBO, whose gradient estimates its gradient; a scalar."""
         loss, surrogate = self.loss_and_surrogate(model, guide, *args, **kwargs)
         return surrogate + (loss - surrogate).detach()
 
+    def loss_and_grads(self, model: Callable, guide: Callable, *args, **kwargs) -> float:
+        """An estimate of the negative ELBO; its gradient is added to the leaves' `.grad`."""
+        loss, surrogate = self.loss_and_surrogate(model, guide, *args, **kwargs)
+        if surrogate.requires_grad:
+            surrogate.backward()
+        return loss.item()
+
     def loss_and_surrogate(
         self, model: Callable, guide: Callable, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
         """The estimate, and a scalar whose gradient estimates its gradient."""
-        particles = [
-            self._particle(*self.traces(model, guide, *args, **kwargs))
-            for _ in range(self.num_particles)
+        return self.estimate(list(self.runs(model, guide, *args, **kwargs)))
+
+    # -- what an estimator says --------------------------------------------------------------
+    def particle_loss(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
+        """What one run contributes to the loss; a scalar, a sum over particles when vectorised."""
+        return guide_trace.log_prob_sum() - model_trace.log_prob_sum()
+
+    def particle_surrogate(self, model_trace: Trace, guide_trace: Trace, loss: Tensor) -> Tensor:
+        """A scalar whose gradient is what one run contributes to the loss's."""
+        return loss
+
+    def loss_of(self, runs: list[tuple[Trace, Trace]]) -> Tensor:
+        """The loss that these runs estimate."""
+        return self._mean([self.particle_loss(*run) for run in runs])
+
+    def estimate(self, runs: list[tuple[Trace, Trace]]) -> tuple[Tensor, Tensor]:
+        """The loss that these runs estimate, and a scalar whose gradient estimates its gradient."""
+        losses = [self.particle_loss(*run) for run in runs]
+        surrogates = [
+            self.particle_surrogate(*run, loss) for run, loss in zip(runs, losses, strict=True)
         ]
-        if self.num_particles == 1:
-            return particles[0]
-        losses, surrogates = zip(*particles, strict=True)
-        return torch.stack(losses).mean(), torch.stack(surrogates).mean()
+        loss = self._mean(losses)
+        same = all(ours is theirs for ours, theirs in zip(surrogates, losses, strict=True))
+        return loss, loss if same else self._mean(surrogates)
+
+    def _mean(self, terms: list[Tensor]) -> Tensor:
+        total = terms[0] if len(terms) == 1 else torch.stack(terms).sum()
+        return total if self.num_particles == 1 else total / self.num_particles
+
+    # -- runs --------------------------------------------------------------------------------
+    def runs(
+        self, model: Callable, guide: Callable, *args, **kwargs
+    ) -> Iterator[tuple[Trace, Trace]]:
+        """The runs that an estimate is made of: traces of model and guide."""
+        if self.num_particles == 1 or not self.vectorize_particles:
+            for _ in range(self.num_particles):
+                yield self.traces(model, guide, *args, **kwargs)
+            return
+        if self.max_plate_nesting == math.inf:
+            self.max_plate_nesting = plate_nesting(model, guide, *args, **kwargs)
+        particles = plate(_PARTICLES, self.num_particles, dim=-self.max_plate_nesting - 1)
+        yield self.traces(particles(model), particles(guide), *args, **kwargs)
 
     def traces(self, model: Callable, guide: Callable, *args, **kwargs) -> tuple[Trace, Trace]:
         """A run of the guide, and one of the model that takes the guide's draws."""
@@ -79,32 +159,60 @@ class Trace_ELBO:
         guide_trace.check_plates()
         return model_trace, guide_trace
 
-    def _particle(self, model_trace: Trace, guide_trace: Trace) -> tuple[Tensor, Tensor]:
-        log_p = model_trace.log_prob_sum()
-        log_q = guide_trace.log_prob_sum()
-        elbo = surrogate = log_p - log_q
-        scored = [
-            s for s in guide_trace.sites("sample") if not s.is_observed and not s.fn.has_rsample
-        ]
-        if scored:
-            terms = _terms(model_trace, guide_trace)
-            score = sum(
-                (_influenced(site, terms) * site.unscaled_log_prob).sum() for site in scored
-            )
-            pathwise = sum(
-                (s.log_prob_sum for s in guide_trace.sites("sample") if s not in scored), start=0.0
-            )
-            surrogate = log_p - pathwise + score
-        return -elbo, -surrogate
+
+class Trace_ELBO(ELBO):  # noqa: N801
+    """ELBO for any model and guide, estimated from draws of the guide.
+
+    Gradients flow through draws that are differentiable; for others the score function is used,
+    each site's with only those terms that share its plates. A site's `infer={"baseline": {...}}`
+    lowers the variance further (Mnih and Gregor, 2014, "Neural variational inference and learning
+    in belief networks"): `use_decaying_avg_baseline` and `baseline_beta` (0.9), `baseline_value`,
+    or `nn_baseline` and `nn_baseline_input`.
+
+    Args:
+        num_particles, max_plate_nesting, vectorize_particles: see `ELBO`.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> def model():
+    ...     pplkit.sample("z", dist.Normal(0.0, 1.0))
+    >>> abs(Trace_ELBO().loss(model, model))  # the guide is the posterior: no evidence, no gap
+    0.0
+    """
+
+    def particle_surrogate(self, model_trace, guide_trace, loss):
+        scored = [site for site in guide_trace.sites("sample") if not site.fn.has_rsample]
+        if not scored:
+            return loss
+        terms = self._terms(model_trace, guide_trace)
+        log_q = (s.log_prob_sum for s in guide_trace.sites("sample") if s.fn.has_rsample)
+        surrogate = sum(log_q, -model_trace.log_prob_sum())
+        for site in scored:
+            cost = _summed_to(site, [term for term in terms if self._influences(site, term[1])])
+            cost, baseline_loss = with_baseline(site, cost)
+            surrogate = surrogate - (cost * site.unscaled_log_prob).sum() + baseline_loss
+        return surrogate
+
+    def _terms(self, model_trace: Trace, guide_trace: Trace) -> list[tuple[Message, Tensor]]:
+        """The summands of the ELBO, without gradients, each with the site it belongs to."""
+        terms = [(site, site.log_prob.detach()) for site in model_trace.sites("sample")]
+        return terms + [(site, -site.log_prob.detach()) for site in guide_trace.sites("sample")]
+
+    def _influences(self, site: Message, term: Tensor) -> bool:
+        """Whether a summand of the ELBO may depend on the site's draw."""
+        return True
 
 
-def _terms(model_trace: Trace, guide_trace: Trace) -> list[tuple[Message, Tensor]]:
-    """The summands of the ELBO, without gradients, each with the site it belongs to."""
-    terms = [(site, site.log_prob.detach()) for site in model_trace.sites("sample")]
-    return terms + [(site, -site.log_prob.detach()) for site in guide_trace.sites("sample")]
+class JitTrace_ELBO(Trace_ELBO):  # noqa: N801
+    """`Trace_ELBO`, under the name that it has in Pyro when its steps are traced by torch.jit.
+
+    Here steps run as they are.
+
+    >>> JitTrace_ELBO(ignore_jit_warnings=True).num_particles
+    1
+    """
 
 
-def _influenced(site: Message, terms: list[tuple[Message, Tensor]]) -> Tensor:
+def _summed_to(site: Message, terms: list[tuple[Message, Tensor]]) -> Tensor:
     """The terms that `site` can influence, summed to its own shape.
 
     Rows of a plate are independent: of a term inside the site's plates only the same row counts,
@@ -134,22 +242,41 @@ def _summed_outside(
     return log_prob
 
 
+def plate_nesting(model: Callable, guide: Callable | None, *args, **kwargs) -> int:
+    """How many batch dimensions the plates of a model and its guide take; by one run of both.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> def model():
+    ...     with pplkit.plate("rows", 3, dim=-2):
+    ...         pplkit.sample("x", dist.Normal(0.0, 1.0))
+    >>> plate_nesting(model, None)
+    2
+    """
+    with torch.no_grad(), block():
+        traces = [trace(guide).get_trace(*args, **kwargs)] if guide is not None else []
+        run = replay(model, trace=traces[0]) if traces else model
+        traces.append(trace(run).get_trace(*args, **kwargs))
+    for run in traces:
+        run.check_plates()
+    dims = [f.dim for t in traces for s in t.sites("sample") for f in s.plates if f.vectorized]
+    return -min(dims, default=0)
+
+
 def check_match(model_trace: Trace, guide_trace: Trace) -> None:
     """Raise if guide and model differ in their unobserved sites, or in those sites' shapes."""
-    latent = [s for s in model_trace.sites("sample") if not s.is_observed]
-    drawn = [
-        s
-        for s in guide_trace.sites("sample")
-        if not s.is_observed and not s.infer.get("is_auxiliary")
-    ]
-    model_names, guide_names = [s.name for s in latent], [s.name for s in drawn]
-    for site in drawn:
-        if site.name not in model_names:
-            raise errors.guide_site_missing(site, model_names)
-    for site in latent:
-        if site.name not in guide_trace and not site.infer.get("is_auxiliary"):
-            raise errors.model_site_missing(site, guide_names)
-    check_shapes(model_trace, guide_trace)
+    latent = {s.name: s for s in model_trace.sites("sample") if not s.is_observed}
+    for site in guide_trace.sites("sample"):
+        if site.is_observed:
+            continue
+        ours = latent.pop(site.name, None)
+        if ours is None:
+            if not site.infer.get("is_auxiliary"):
+                raise errors.guide_site_missing(site, _drawn(model_trace))
+        elif ours.fn.shape() != site.fn.shape():
+            raise errors.guide_shape(ours, site)
+    for site in latent.values():
+        if not site.infer.get("is_auxiliary"):
+            raise errors.model_site_missing(site, _drawn(guide_trace))
 
 
 def check_shapes(model_trace: Trace, guide_trace: Trace) -> None:
@@ -158,3 +285,7 @@ def check_shapes(model_trace: Trace, guide_trace: Trace) -> None:
         theirs, ours = guide_trace.nodes[name], model_trace.nodes.get(name)
         if ours is not None and ours.fn.shape() != theirs.fn.shape():
             raise errors.guide_shape(ours, theirs)
+
+
+def _drawn(run: Trace) -> list[str]:
+    return [s.name for s in run.sites("sample") if not s.is_observed]

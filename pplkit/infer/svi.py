@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import sys
+import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import checks, errors
 from ..effects import Handler, Message
-from ..optim import Optimizer
-from ..params import get_param_store
-from .elbo import Trace_ELBO
+from ..optim import Optimizer, as_optimizer
+from ..params import ParamStore, get_param_store
+from ..randomness import generators_here
+
+# `run` looks at its steps' outcomes together: after this many, or this many seconds.
+_TOGETHER, _SECONDS = 100, 0.1
 
 
 class SVIRunResult(NamedTuple):
@@ -21,7 +26,7 @@ class SVIRunResult(NamedTuple):
 
     Attributes:
         params: constrained values of the parameters, detached, by name.
-        losses: the loss of each step, shape `(num_steps,)`.
+        losses: the loss of each step, shape `(num_steps,)`, on the device where it was computed.
 
     >>> SVIRunResult(params={}, losses=torch.zeros(0)).losses
     tensor([])
@@ -31,17 +36,33 @@ class SVIRunResult(NamedTuple):
     losses: Tensor
 
 
+class _Outcome(NamedTuple):
+    """What one evaluation of the loss has found; nothing of it has been looked at yet."""
+
+    loss: Tensor
+    ok: Tensor  # whether all questions hold, and loss and gradients are finite; a boolean scalar
+    leaves: Mapping[str, Tensor]
+    grads: dict[str, Tensor]
+    questions: list[checks.Question]
+
+
 class SVI:
     """Fit a guide to a model's posterior.
 
     Args:
         model, guide: functions of the same arguments.
-        optim: as `optim.Adam({"lr": 0.01})`.
-        loss: as `Trace_ELBO()`.
+        optim: as `optim.Adam({"lr": 0.01})`; or a class of `torch.optim`, or an object of one, that
+            holds all the parameters that the program reads.
+        loss: as `Trace_ELBO()`; or a function of model, guide and their arguments that returns a
+            scalar tensor.
+        params: a `ParamStore` to keep the parameters in; unless told, the one that is current at
+            each call. One's own (`params=ParamStore()`) makes the fit independent of what other
+            cells of a notebook have left behind; `with svi.params:` puts it in force, to use a
+            guide by itself.
 
     >>> import pplkit, pplkit.distributions as dist
+    >>> from pplkit.infer import Trace_ELBO
     >>> from pplkit.optim import Adam
-    >>> pplkit.clear_param_store()
     >>> def model(x):
     ...     z = pplkit.sample("z", dist.Normal(0.0, 1.0))
     ...     pplkit.sample("x", dist.Normal(z, 1.0), obs=x)
@@ -49,21 +70,33 @@ class SVI:
     ...     loc = pplkit.param("loc", torch.tensor(0.0))
     ...     pplkit.sample("z", dist.Normal(loc, 0.7071))
     >>> with pplkit.handlers.seed(rng_seed=0):
-    ...     svi = SVI(model, guide, Adam({"lr": 0.05}), loss=Trace_ELBO())
+    ...     svi = SVI(model, guide, Adam({"lr": 0.05}), Trace_ELBO(), params=pplkit.ParamStore())
     ...     result = svi.run(200, torch.tensor(2.0))
     >>> bool((result.params["loc"] - 1.0).abs() < 0.1)
     True
     """
 
-    def __init__(self, model: Callable, guide: Callable, optim: Optimizer, loss: Trace_ELBO):
+    def __init__(
+        self,
+        model: Callable,
+        guide: Callable,
+        optim: Optimizer,
+        loss: Any,
+        *,
+        params: ParamStore | None = None,
+    ):
         for label, thing in (("model", model), ("guide", guide)):
             if not callable(thing):
                 raise errors.wrong_argument("SVI", f"{label}=", thing, "a function")
-        if not isinstance(optim, Optimizer):
+        self.optim = as_optimizer(optim)
+        if self.optim is None:
             raise errors.wrong_argument("SVI", "optim=", optim, 'as optim.Adam({"lr": 0.01})')
-        if isinstance(loss, type) or not hasattr(loss, "loss_and_surrogate"):
+        usable = hasattr(loss, "loss_and_surrogate") or callable(loss)
+        if isinstance(loss, type) or not usable:
             raise errors.wrong_argument("SVI", "loss=", loss, "an instance, as Trace_ELBO()")
-        self.model, self.guide, self.optim, self.loss = model, guide, optim, loss
+        if params is not None and not isinstance(params, ParamStore):
+            raise errors.wrong_argument("SVI", "params=", params, "a ParamStore, as ParamStore()")
+        self.model, self.guide, self.loss, self.params = model, guide, loss, params
         self._steps = 0
         self._names: dict[str, None] = {}
 
@@ -74,43 +107,129 @@ class SVI:
             InferenceError: a loss or gradient that is not finite. Parameters stay as they were
                 before the step.
         """
-        store = get_param_store()
-        watcher = _Watcher()
-        with checks.asked_together() as questions, watcher, torch.enable_grad():
-            loss, surrogate = self.loss.loss_and_surrogate(self.model, self.guide, *args, **kwargs)
-            leaves = {name: store.unconstrained(name) for name in watcher.params if name in store}
-            grads = _gradients(surrogate, leaves)
-            finite = [torch.isfinite(grad).all() for grad in grads.values()]
-            value, *grads_finite = checks.settle(questions, loss, *finite)
-            if not (math.isfinite(value) and all(grads_finite)):
-                what = "a gradient" if math.isfinite(value) else "the loss"
-                raise errors.not_finite(what, self._steps + 1, watcher.culprit())
-        self.optim.step(leaves, grads)
-        self._steps += 1
-        self._names |= dict.fromkeys(leaves)
-        store.settle()
+        with self._stored() as store:
+            outcome, value = self._looked_at(self._steps + 1, args, kwargs)
+            self.optim.move(outcome.leaves, outcome.grads)
+            self._taken(outcome)
+            store.settle()
         return value
 
     def evaluate_loss(self, *args, **kwargs) -> float:
         """An estimate of the loss; no step is taken."""
-        with torch.no_grad():
-            return self.loss.loss(self.model, self.guide, *args, **kwargs)
+        with self._stored(), torch.no_grad():
+            if hasattr(self.loss, "loss"):
+                return self.loss.loss(self.model, self.guide, *args, **kwargs)
+            return self.loss(self.model, self.guide, *args, **kwargs).item()
 
-    def run(self, num_steps: int, *args, **kwargs) -> SVIRunResult:
-        """Take many steps.
+    def run(
+        self, num_steps: int, *args, progress_bar: bool | None = None, **kwargs
+    ) -> SVIRunResult:
+        """Take many steps: the same as `step` would, without a wait for the device after each.
+
+        Their outcomes are looked at together, after every 100 steps or tenth of a second; after a
+        step that fails, none moves the parameters. Interrupting keeps the parameters reached, and a
+        further run goes on with the optimiser's state.
 
         Args:
             num_steps: 0 or more; the arguments after it are the model's.
+            progress_bar: True shows one, by tqdm; None, if the program runs in a terminal.
 
         Returns:
             `SVIRunResult(params, losses)`.
+
+        Raises:
+            InferenceError: a loss or gradient that is not finite, with the number of its step.
+                Parameters are as they were before that step.
         """
         if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 0:
             raise errors.wrong_argument("run", "num_steps=", num_steps, "a whole number, 0 or more")
-        losses = [self.step(*args, **kwargs) for _ in range(num_steps)]
-        store = get_param_store()
-        params = {name: store[name].detach().clone() for name in self._names if name in store}
-        return SVIRunResult(params, torch.tensor(losses))
+        losses, done = [], 0
+        with self._stored() as store, _progress(num_steps, progress_bar) as bar:
+            while done < num_steps:
+                together = self._together(store, num_steps - done, args, kwargs)
+                losses.append(together)
+                done += len(together)
+                if bar is not None:
+                    bar.set_postfix(loss=f"{together[-1].item():.4g}", refresh=False)
+                    bar.update(len(together))
+            params = {name: store[name].detach().clone() for name in self._names if name in store}
+        return SVIRunResult(params, torch.cat(losses) if losses else torch.zeros(0))
+
+    # -- one step ----------------------------------------------------------------------------
+    def _stored(self):
+        """A context in which this inference's parameter store is the current one."""
+        return nullcontext(get_param_store()) if self.params is None else self.params
+
+    def _evaluated(self, watcher: _Watcher, args, kwargs) -> _Outcome:
+        """The loss and its gradients; nothing has moved, and the device has not been waited for."""
+        with checks.asked_together() as questions, watcher, torch.enable_grad():
+            if hasattr(self.loss, "loss_and_surrogate"):
+                loss, surrogate = self.loss.loss_and_surrogate(
+                    self.model, self.guide, *args, **kwargs
+                )
+            else:
+                loss = surrogate = self.loss(self.model, self.guide, *args, **kwargs)
+            store = get_param_store()
+            read = {name: store.unconstrained(name) for name in watcher.params if name in store}
+            leaves = self.optim.leaves(read)
+            grads = _gradients(surrogate, leaves)
+        loss = loss.detach()
+        return _Outcome(loss, _all_well(loss, grads, questions), leaves, grads, questions)
+
+    def _looked_at(self, number: int, args, kwargs) -> tuple[_Outcome, float]:
+        """An outcome with its loss as a number; raises if it is not well."""
+        mark, watcher = get_param_store().mark(), _Watcher()
+        outcome = self._evaluated(watcher, args, kwargs)
+        value, ok = torch.stack([outcome.loss, outcome.ok.to(outcome.loss.dtype)]).tolist()
+        if not ok:
+            get_param_store().roll_back(mark)
+            for question in outcome.questions:
+                if not question.holds:
+                    raise question.error()
+            what = "a gradient" if torch.isfinite(outcome.loss) else "the loss"
+            raise errors.not_finite(what, number, watcher.culprit())
+        return outcome, value
+
+    def _taken(self, outcome: _Outcome) -> None:
+        self._steps += 1
+        self._names |= dict.fromkeys(outcome.leaves)
+
+    # -- many steps --------------------------------------------------------------------------
+    def _together(self, store: ParamStore, most: int, args, kwargs) -> Tensor:
+        """Take up to `most` steps, then look at their outcomes; returns their losses."""
+        most = min(most, _TOGETHER) if self.optim.guarded else 1
+        mark, first, until = store.mark(), self._steps + 1, time.monotonic() + _SECONDS
+        losses, oks, states = [], [], []
+        while len(losses) < most:
+            states.append(_RandomState())
+            outcome = self._evaluated(_Watcher(), args, kwargs)
+            # Once something is wrong, nothing moves any more.
+            ok = outcome.ok if not oks else outcome.ok & oks[-1]
+            if not self.optim.guarded and not ok:
+                self._explain(first, states[-1], args, kwargs, mark)
+            self.optim.move(outcome.leaves, outcome.grads, ok)
+            self.optim.advance(outcome.loss)
+            self._taken(outcome)
+            losses.append(outcome.loss)
+            oks.append(ok)
+            if store.mark() != mark or time.monotonic() > until:
+                break  # a new parameter stays only if its first step was well
+        well = torch.stack(oks).tolist()
+        if not all(well):
+            failed = well.index(False)
+            self._steps = first + failed - 1
+            self._explain(first + failed, states[failed], args, kwargs, mark)
+        store.settle()
+        return torch.stack(losses)
+
+    def _explain(self, number: int, state: _RandomState, args, kwargs, mark: int) -> None:
+        """Take the failed step again, with the same parameters and random numbers, and raise."""
+        state.restore()
+        try:
+            self._looked_at(number, args, kwargs)
+        finally:
+            get_param_store().roll_back(mark)
+        raise errors.not_finite("the loss or a gradient", number, None)
 
 
 class _Watcher(Handler):
@@ -135,8 +254,61 @@ class _Watcher(Handler):
         return None
 
 
+class _RandomState:
+    """Where the random streams of this context stand, so that a step can be taken again."""
+
+    def __init__(self):
+        self._seeded = generators_here()
+        self._states = [(stream, stream.get_state()) for stream in self._streams()]
+
+    def _streams(self) -> list[torch.Generator]:
+        if self._seeded is not None:
+            return list(self._seeded._by_device.values())
+        used = [torch.default_generator]
+        if torch.cuda.is_initialized():
+            used.append(torch.cuda.default_generators[torch.cuda.current_device()])
+        return used
+
+    def restore(self) -> None:
+        for stream, state in self._states:
+            stream.set_state(state)
+        known = [stream for stream, _ in self._states]
+        if self._seeded is not None:  # streams that were not there yet begin again
+            by_device = self._seeded._by_device
+            for device in [d for d, stream in by_device.items() if stream not in known]:
+                del by_device[device]
+
+
 def _gradients(surrogate: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not leaves or not surrogate.requires_grad:
         return {}
     grads = torch.autograd.grad(surrogate, list(leaves.values()), allow_unused=True)
     return {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None}
+
+
+def _all_well(loss: Tensor, grads: dict[str, Tensor], questions: list[checks.Question]) -> Tensor:
+    """Whether all questions hold, and loss and gradients are finite; a boolean scalar."""
+    # The largest magnitude is finite if all are: one number for each gradient.
+    filled = [grad for grad in grads.values() if grad.numel()]
+    sizes = torch._foreach_norm(filled, float("inf")) if filled else ()
+    total = sum((size.to(loss.device) for size in sizes), loss)
+    held = [q.holds.detach().to(loss.device) for q in questions]
+    return torch.stack([*held, torch.isfinite(total)]).all()
+
+
+def _progress(total: int, wanted: bool | None):
+    """A progress bar, or None, as a context."""
+    if wanted is None:
+        wanted = sys.stderr is not None and sys.stderr.isatty()
+        optional = True
+    else:
+        optional = False
+    if not wanted:
+        return nullcontext()
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as fault:
+        if optional:
+            return nullcontext()
+        raise errors.missing_package("tqdm", "progress_bar=True") from fault
+    return tqdm(total=total, unit="step")

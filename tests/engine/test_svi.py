@@ -129,7 +129,7 @@ def test_adam_is_torchs_adam():
     for grad in grads:
         theirs.grad = grad.clone()
         optimiser.step()
-        adam.step({"x": ours}, {"x": grad})
+        adam.move({"x": ours}, {"x": grad})
     torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
 
 

@@ -1,0 +1,184 @@
+"""What a model predicts: its sites, drawn again for each draw of what is known of the others."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import errors
+from ..effects import Message
+from ..handlers import block, condition, trace
+from ..primitives import plate
+from ..trace import Trace
+from .elbo import plate_nesting
+
+_DRAWS = "_num_predictive_samples"
+
+
+class Predictive:
+    """Draws of a model's sites, given draws of its latent variables or a guide to make them.
+
+    Args:
+        model: a function; what it observes is returned as it is, so leave out data to predict them.
+        posterior_samples: draws of latent variables, by name, each of shape
+            `(num_samples,) + the site's`.
+        guide: draws the latent variables itself, with the model's arguments.
+        num_samples: how many draws; needed unless `posterior_samples` tell.
+        return_sites: names of those to return, `"_RETURN"` for the model's result; unless told, all
+            that `posterior_samples` do not give; with None, all.
+        parallel: make all draws in one run, in a plate around the model, whose batch dimensions
+            must then all belong to plates.
+
+    Called with the model's arguments, it returns a dictionary of tensors of shape
+    `(num_samples,) + the site's`; the site's has as many batch dimensions as the model has plates
+    inside each other. No gradients are kept.
+
+    Raises:
+        UsageError: arguments that are missing or contradict each other.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> def model():
+    ...     z = pplkit.sample("z", dist.Normal(0.0, 1.0))
+    ...     with pplkit.plate("data", 3):
+    ...         pplkit.sample("x", dist.Normal(z, 1.0))
+    >>> Predictive(model, {"z": torch.zeros(10, 1)}, parallel=True)()["x"].shape
+    torch.Size([10, 3])
+    """
+
+    def __init__(
+        self,
+        model: Callable,
+        posterior_samples: Mapping[str, Tensor] | None = None,
+        guide: Callable | None = None,
+        num_samples: int | None = None,
+        return_sites: Collection[str] | None = (),
+        parallel: bool = False,
+    ):
+        if not callable(model):
+            raise errors.wrong_argument("Predictive", "model=", model, "a function")
+        if guide is not None and not callable(guide):
+            raise errors.wrong_argument("Predictive", "guide=", guide, "a function")
+        if return_sites is not None and not isinstance(return_sites, (list, tuple, set, frozenset)):
+            expected = 'a list of names, as ["x"]'
+            raise errors.wrong_argument("Predictive", "return_sites=", return_sites, expected)
+        if guide is not None and posterior_samples:
+            raise errors.samples_and_guide()
+        self.model, self.guide, self.parallel = model, guide, parallel
+        self.posterior_samples = dict(posterior_samples or {})
+        self.num_samples = _number(self.posterior_samples, num_samples)
+        self.return_sites = return_sites
+
+    def __call__(self, *args, **kwargs) -> dict[str, Tensor]:
+        """Draw, with these arguments of the model."""
+        wanted = self.return_sites
+        if self.guide is not None and not wanted:
+            wanted = None
+        given = self._latent_draws(args, kwargs)
+        return self._drawn(self.model, given, wanted, self.parallel, args, kwargs)[0]
+
+    forward = __call__
+
+    def get_vectorized_trace(self, *args, **kwargs) -> Trace:
+        """One run of the model that holds all draws, in a plate around it."""
+        given = self._latent_draws(args, kwargs)
+        return self._drawn(self.model, given, (), True, args, kwargs)[1]
+
+    def _latent_draws(self, args, kwargs) -> dict[str, Tensor]:
+        if self.guide is None:
+            return self.posterior_samples
+        return self._drawn(self.guide, {}, None, self.parallel, args, kwargs)[0]
+
+    @torch.no_grad()
+    def _drawn(
+        self, model: Callable, given: dict[str, Tensor], wanted, parallel: bool, args, kwargs
+    ) -> tuple[dict[str, Any], Trace]:
+        nesting = plate_nesting(model, None, *args, **kwargs)
+        with block():
+            example = trace(model).get_trace(*args, **kwargs)
+        names = _chosen(example, given, wanted)
+        shapes = {name: _shape(example.nodes[name], self.num_samples, nesting) for name in names}
+        draw = self._at_once if parallel else self._one_by_one
+        return draw(model, given, shapes, nesting, args, kwargs)
+
+    def _one_by_one(self, model, given, shapes, nesting, args, kwargs):
+        runs = []
+        for i in range(self.num_samples):
+            known = {name: value[i] for name, value in given.items()}
+            runs.append(trace(condition(model, data=known)).get_trace(*args, **kwargs))
+        drawn = {}
+        for name, shape in shapes.items():
+            values = [run.nodes[name].value for run in runs]
+            drawn[name] = values if shape is None else torch.stack(values).reshape(shape)
+        return drawn, runs[-1]
+
+    def _at_once(self, model, given, shapes, nesting, args, kwargs):
+        known = {}
+        for name, value in given.items():
+            gap = (1,) * (nesting - (value.dim() - 1))
+            known[name] = value.reshape(value.shape[:1] + gap + value.shape[1:])
+        draws = plate(_DRAWS, self.num_samples, dim=-nesting - 1)
+        run = trace(condition(draws(model), data=known)).get_trace(*args, **kwargs)
+        drawn = {}
+        for name, shape in shapes.items():
+            value = run.nodes[name].value
+            if shape is not None:
+                fits = value.numel() == math.prod(shape)
+                value = value.reshape(shape) if fits else value.expand(shape)
+            drawn[name] = value
+        return drawn, run
+
+
+def _number(samples: Mapping[str, Tensor], num_samples: int | None) -> int:
+    """How many draws there are, or shall be."""
+    sizes = {value.shape[0] if value.dim() else None for value in samples.values()}
+    if len(sizes) > 1 or None in sizes:
+        shapes = {name: value.shape for name, value in samples.items()}
+        raise errors.different_numbers_of_draws(shapes)
+    whole = isinstance(num_samples, int) and not isinstance(num_samples, bool) and num_samples > 0
+    if num_samples is not None and not whole:
+        expected = "a whole number, at least 1"
+        raise errors.wrong_argument("Predictive", "num_samples=", num_samples, expected)
+    if not sizes:
+        if num_samples is None:
+            raise errors.predictive_size_unknown()
+        return num_samples
+    (size,) = sizes
+    if num_samples not in (None, size):
+        warnings.warn(
+            f"posterior_samples hold {size} draws, not num_samples={num_samples}: {size} are made",
+            stacklevel=3,
+        )
+    return size
+
+
+def _chosen(example: Trace, given: Mapping[str, Tensor], wanted) -> list[str]:
+    """Names of the sites to return."""
+    known = [site.name for site in example.sites("sample", "deterministic")]
+    if wanted is None:
+        return known
+    if not wanted:
+        return [name for name in known if name not in given]
+    for name in wanted:
+        if name not in known and name != "_RETURN":
+            raise errors.unknown_return_site(name, [*known, "_RETURN"])
+    return [name for name in (*known, "_RETURN") if name in wanted]
+
+
+def _shape(site: Message, num_samples: int, nesting: int) -> torch.Size | None:
+    """The shape of a site's draws together; None if its value is no tensor."""
+    value = site.value
+    if not isinstance(value, Tensor):
+        return None
+    if site.type == "return":
+        return torch.Size((num_samples, *value.shape))
+    depth = max((-frame.dim for frame in site.plates if frame.vectorized), default=0)
+    if site.type == "sample":
+        depth = len(site.fn.batch_shape)
+    elif site.kwargs["event_dim"] is not None:
+        depth = max(depth, value.dim() - site.kwargs["event_dim"])
+    return torch.Size((num_samples, *(1,) * (nesting - depth), *value.shape))
