@@ -442,14 +442,16 @@ def test_a_closed_figure_leaves_no_thread_and_sends_nothing(opened):
     worker.join(60)
     assert not worker.is_alive() and len(page.wire.sent) == sent
     figure.mu = 0.5  # a closed figure still is an object
-    assert threading.active_count() == threading.active_count() and not figure._worker._waiting
+    assert gated.asked == [1.0, 2.0] and len(page.wire.sent) == sent
 
 
 def test_an_idle_figure_has_no_thread(opened):
-    page = opened(make())
-    page.set(mu=1.0)
+    gated = Gated()
+    page = opened(make(gated, mu=(-1.0, 3.0)))
+    page.set(mu=2.0)
     assert page.figure.settle(60)
-    assert not [t for t in threading.enumerate() if t.name == "pplwidgets" and t.is_alive()] or True
+    gated.threads[-1].join(60)
+    assert not gated.threads[-1].is_alive()
 
 
 def test_a_closed_figure_is_collected(opened):
