@@ -45,8 +45,8 @@ def sample(
         infer: advice to inference algorithms, for this site.
 
     Returns:
-        The value: drawn, observed, or put there by a handler. Shape: the enclosing plates' sizes at
-            their dimensions, then the distribution's event shape.
+        Its value, drawn, observed, or put there by a handler, of the shape of the enclosing plates
+        and then of the distribution's event.
 
     Raises:
         DistributionError: parameters or observation outside what the distribution allows.
