@@ -15,6 +15,7 @@ from .bounded import Beta, straight_through
 from .discrete import Weights, weighted
 from .pathwise import dirichlet
 from .positive import Chi2
+from .real_line import ndtr
 from .transforms import normalized
 
 # -- on the simplex ------------------------------------------------------------------------------------------
@@ -404,7 +405,7 @@ class ProjectedNormal(Family):
             raise NotImplementedError(f"ProjectedNormal has a log_prob for vectors of size 2, 3 and 4, not {d}")
         t = (self.concentration * value).sum(-1)
         perpendicular = (self.concentration**2).sum(-1) - t * t
-        phi, below = (-0.5 * t * t).exp() / math.sqrt(2 * math.pi), torch.special.ndtr(t)
+        phi, below = (-0.5 * t * t).exp() / math.sqrt(2 * math.pi), ndtr(t)
         ray = {
             2: lambda: phi + t * below,
             3: lambda: t * phi + (1 + t * t) * below,
@@ -564,10 +565,10 @@ class LKJCholesky(Distribution, torch_dist.LKJCholesky):
             raise ValueError(f"dim must be a whole number, at least 2, not {dim!r}")
         self.dim = dim
         (self.concentration,) = parameters(concentration)
-        row = torch.arange(dim - 1, dtype=self.concentration.dtype, device=self.concentration.device)
-        row = torch.cat([row.new_zeros(1), row])
-        rest = self.concentration.unsqueeze(-1) + 0.5 * (dim - 2) - 0.5 * row
-        self._beta = Beta(row + 0.5, rest)
+        # How much of row i, from 0, lies off the diagonal: Beta(i / 2, concentration + (D - 1 - i) / 2), after
+        # Lewandowski et al., 2009. (Torch's LKJCholesky has i - 1/2 in place of i / 2.) Row 0 has nothing there.
+        row = torch.arange(dim, dtype=self.concentration.dtype, device=self.concentration.device).clamp(min=1)
+        self._beta = Beta(row / 2, self.concentration.unsqueeze(-1) + (dim - 1 - row) / 2)
         torch_dist.Distribution.__init__(
             self, self.concentration.shape, torch.Size((dim, dim)), validate_args=validate_args
         )

@@ -124,7 +124,7 @@ class LogNormal(Distribution, torch_dist.LogNormal):
         return -0.5 * z * z - log_value - self.scale.log() - math.log(math.sqrt(2 * math.pi))
 
     def _cdf(self, value: Tensor) -> Tensor:
-        return torch.special.ndtr((value.log() - self.loc) / self.scale)
+        return torch.special.erfc((self.loc - value.log()) / (self.scale * math.sqrt(2))) / 2
 
     def _icdf(self, value: Tensor) -> Tensor:
         return (self.loc + self.scale * torch.special.ndtri(value)).exp()

@@ -30,7 +30,7 @@ class Normal(Distribution, torch_dist.Normal):
         return -0.5 * z * z - self.scale.log() - math.log(math.sqrt(2 * math.pi))
 
     def _cdf(self, value: Tensor) -> Tensor:
-        return torch.special.ndtr((value - self.loc) / self.scale)
+        return ndtr((value - self.loc) / self.scale)
 
     def _icdf(self, value: Tensor) -> Tensor:
         return self.loc + self.scale * torch.special.ndtri(value)
@@ -72,6 +72,11 @@ class Cauchy(Distribution, torch_dist.Cauchy):
         # The angle, not half of a half plus it: no cancellation in the left tail.
         z = (value - self.loc) / self.scale
         return torch.atan2(torch.ones_like(z), -z) / math.pi
+
+    def _icdf(self, value: Tensor) -> Tensor:
+        left = value < 0.5
+        away = 1 / (math.pi * torch.where(left, value, 1 - value)).tan()
+        return self.loc + self.scale * torch.where(left, -away, away)
 
 
 class Laplace(Distribution, torch_dist.Laplace):
@@ -413,6 +418,11 @@ def uniform(like: Tensor, shape) -> Tensor:
     """Numbers between 0 and 1, never 0 itself, of `like`'s type and device."""
     u = torch.rand(shape, dtype=like.dtype, device=like.device)
     return u.clamp(min=torch.finfo(u.dtype).tiny)
+
+
+def ndtr(z: Tensor) -> Tensor:
+    """Phi(z), the standard normal's distribution function; torch's own is 0 far on the left."""
+    return torch.special.erfc(z * -math.sqrt(0.5)) / 2
 
 
 def log_ndtr(z: Tensor) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+import scipy.stats as st
 import torch
 
 import pplkit.distributions as dist
@@ -198,3 +201,104 @@ CASES = [
 ]  # fmt: skip
 
 every_family = {"argnames": "case", "argvalues": CASES, "ids": repr}
+
+
+# -- the same families, by SciPy ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Reference:
+    """A family of numbers: its parameters over a grid, and SciPy's distribution of the same parameters."""
+
+    name: str
+    grid: dict  # by name: values; all combinations are tried
+    scipy: Callable  # of the same arguments, as arrays
+    variance_from: Callable | None = None  # where mean and variance are finite
+    build: Callable | None = None
+
+    @property
+    def id(self):
+        return self.name
+
+    def combinations(self):
+        values = torch.meshgrid(*(torch.tensor(v, dtype=F64) for v in self.grid.values()), indexing="ij")
+        return dict(zip(self.grid, (v.flatten() for v in values), strict=True))
+
+    def __repr__(self):
+        return self.name
+
+
+# fmt: off
+LOC, SCALE = [-2.0, 0.0, 30.0], [0.01, 1.0, 7.0]
+POSITIVE = [0.1, 1.0, 2.5, 40.0]
+UNIT = [1e-3, 0.3, 0.5, 0.99]
+
+
+def references():
+    def both(**more):
+        return {"loc": LOC, "scale": SCALE, **more}
+
+    def mean_above(name, least):
+        return lambda p: p[name] > least
+
+    yield Reference("Normal", both(), lambda loc, scale: st.norm(loc, scale))
+    yield Reference("Cauchy", both(), lambda loc, scale: st.cauchy(loc, scale), lambda p: p["loc"] > math.inf)
+    yield Reference("Laplace", both(), lambda loc, scale: st.laplace(loc, scale))
+    yield Reference("Gumbel", both(), lambda loc, scale: st.gumbel_r(loc, scale))
+    yield Reference("Logistic", both(), lambda loc, scale: st.logistic(loc, scale))
+    yield Reference("SoftLaplace", both(), lambda loc, scale: st.hypsecant(loc, scale))
+    yield Reference("StudentT", {"df": [0.5, 1.5, 3.0, 50.0], **both()},
+                    lambda df, loc, scale: st.t(df, loc, scale), mean_above("df", 2))
+    yield Reference("SkewLogistic", both(asymmetry=[0.3, 1.0, 4.0]),
+                    lambda loc, scale, asymmetry: st.genlogistic(asymmetry, loc, scale))
+    yield Reference("AsymmetricLaplace", both(asymmetry=[0.3, 1.0, 4.0]),
+                    lambda loc, scale, asymmetry: st.laplace_asymmetric(asymmetry, loc, scale))
+    yield Reference("Exponential", {"rate": POSITIVE}, lambda rate: st.expon(scale=1 / rate))
+    yield Reference("Gamma", {"concentration": POSITIVE, "rate": POSITIVE},
+                    lambda concentration, rate: st.gamma(concentration, scale=1 / rate))
+    yield Reference("InverseGamma", {"concentration": POSITIVE, "rate": POSITIVE},
+                    lambda concentration, rate: st.invgamma(concentration, scale=rate), mean_above("concentration", 2))
+    yield Reference("Chi2", {"df": POSITIVE}, lambda df: st.chi2(df))
+    yield Reference("LogNormal", {"loc": [-2.0, 0.0, 3.0], "scale": [0.1, 1.0, 2.0]},
+                    lambda loc, scale: st.lognorm(scale, scale=np.exp(loc)))
+    yield Reference("HalfNormal", {"scale": SCALE}, lambda scale: st.halfnorm(scale=scale))
+    yield Reference("HalfCauchy", {"scale": SCALE}, lambda scale: st.halfcauchy(scale=scale), lambda p: p["scale"] < 0)
+    yield Reference("Weibull", {"scale": SCALE, "concentration": [0.5, 1.0, 3.0]},
+                    lambda scale, concentration: st.weibull_min(concentration, scale=scale))
+    yield Reference("Pareto", {"scale": SCALE, "alpha": [0.5, 1.5, 3.0, 20.0]},
+                    lambda scale, alpha: st.pareto(alpha, scale=scale), mean_above("alpha", 2))
+    yield Reference("GeneralizedPareto", both(concentration=[-0.7, 0.0, 0.3, 1.5]),
+                    lambda loc, scale, concentration: st.genpareto(concentration, loc, scale),
+                    lambda p: p["concentration"] < 0.5)
+    yield Reference("FisherSnedecor", {"df1": [0.5, 3.0, 20.0], "df2": [1.0, 5.0, 30.0]},
+                    lambda df1, df2: st.f(df1, df2), mean_above("df2", 4))
+    yield Reference("Uniform", {"low": [-3.0, 0.0], "high": [0.5, 9.0]}, lambda low, high: st.uniform(low, high - low))
+    yield Reference("LogUniform", {"low": [0.001, 0.5], "high": [0.7, 900.0]}, lambda low, high: st.loguniform(low, high))
+    yield Reference("Beta", {"concentration1": POSITIVE, "concentration0": POSITIVE},
+                    lambda concentration1, concentration0: st.beta(concentration1, concentration0))
+    yield Reference("AffineBeta", {"concentration1": [0.5, 3.0], "concentration0": [1.0, 8.0], "loc": [-2.0, 5.0],
+                                   "scale": [0.1, 4.0]},
+                    lambda concentration1, concentration0, loc, scale: st.beta(concentration1, concentration0, loc, scale))
+    yield Reference("TruncatedNormal", {"loc": [-2.0, 0.0, 1.0], "scale": [0.3, 1.0, 5.0], "low": [-3.0, 0.0],
+                                        "high": [0.5, 4.0, math.inf]},
+                    lambda loc, scale, low, high: st.truncnorm((low - loc) / scale, (high - loc) / scale, loc, scale))
+    yield Reference("VonMises", {"loc": [-1.0, 0.0, 2.0], "concentration": [0.01, 1.0, 50.0]},
+                    lambda loc, concentration: st.vonmises(concentration, loc), lambda p: p["loc"] > math.inf)
+    yield Reference("FoldedDistribution", {"loc": [-2.0, 0.0, 1.0], "scale": [0.3, 2.0]},
+                    lambda loc, scale: st.foldnorm(np.abs(loc) / scale, scale=scale), lambda p: p["scale"] < 0,
+                    build=lambda loc, scale: dist.FoldedDistribution(dist.Normal(loc, scale)))
+    yield Reference("Bernoulli", {"probs": UNIT}, lambda probs: st.bernoulli(probs))
+    yield Reference("Geometric", {"probs": UNIT}, lambda probs: st.geom(probs, loc=-1))
+    yield Reference("Poisson", {"rate": [0.01, 1.0, 30.0]}, lambda rate: st.poisson(rate))
+    yield Reference("Binomial", {"total_count": [1.0, 7.0, 200.0], "probs": UNIT},
+                    lambda total_count, probs: st.binom(total_count, probs))
+    yield Reference("NegativeBinomial", {"total_count": [0.5, 3.0, 30.0], "probs": UNIT},
+                    lambda total_count, probs: st.nbinom(total_count, 1 - probs))
+    yield Reference("GammaPoisson", {"concentration": [0.5, 3.0, 30.0], "rate": [0.1, 2.0]},
+                    lambda concentration, rate: st.nbinom(concentration, rate / (1 + rate)))
+    yield Reference("BetaBinomial", {"concentration1": [0.5, 3.0], "concentration0": [1.0, 8.0], "total_count": [1.0, 20.0]},
+                    lambda concentration1, concentration0, total_count: st.betabinom(
+                        total_count.astype(int), concentration1, concentration0))
+
+
+REFERENCES = list(references())
