@@ -92,8 +92,10 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
     """What every family of pplkit has in addition to its namesake in `torch.distributions`.
 
     A shape has three parts, from left to right: sample (independent draws of one call), batch (independent,
-    perhaps differently distributed, variables) and event (the parts of one variable):
-    `d.sample(s).shape == s + d.batch_shape + d.event_shape`, and `d.log_prob(x).shape == s + d.batch_shape`.
+    perhaps differently distributed, variables) and event (the parts of one variable)::
+
+        d.sample(s).shape == s + d.batch_shape + d.event_shape
+        d.log_prob(d.sample(s)).shape == s + d.batch_shape
 
     Parameters of different shapes broadcast to the batch shape. They are checked when the distribution is
     used: `sample`, `rsample`, `log_prob`, `cdf` and `icdf` raise DistributionError outside their domain, and
