@@ -1,4 +1,6 @@
-"""A page at the other end of a figure's comm: it sends what a browser sends, and keeps what it is sent."""
+"""A page at the other end of a figure's comm: it sends what a browser sends, and keeps what it is
+sent.
+"""
 
 from __future__ import annotations
 

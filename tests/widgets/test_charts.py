@@ -10,7 +10,11 @@ from pplwidgets import charts, tables
 
 TABLES = tables.checked(
     {
-        "data": {"x": torch.arange(3.0), "y": torch.zeros(3), "flag": torch.tensor([True, False, True])},
+        "data": {
+            "x": torch.arange(3.0),
+            "y": torch.zeros(3),
+            "flag": torch.tensor([True, False, True]),
+        },
         "points": {"z": torch.zeros(2)},
     }
 )
@@ -30,7 +34,9 @@ def test_missing_types_are_filled_in():
 
 
 def test_given_types_stay():
-    made = spec(alt.Chart().mark_bar().encode(x="x:O", y=alt.Y("y", type="ordinal"), tooltip=["x", "y:N"]))
+    made = spec(
+        alt.Chart().mark_bar().encode(x="x:O", y=alt.Y("y", type="ordinal"), tooltip=["x", "y:N"])
+    )
     assert made["encoding"]["x"]["type"] == made["encoding"]["y"]["type"] == "ordinal"
     assert [t["type"] for t in made["encoding"]["tooltip"]] == ["quantitative", "nominal"]
 
@@ -51,8 +57,11 @@ def test_every_layer_reads_its_own_table():
         lambda a, b: alt.concat(a, b),
         lambda a, b: a.facet("flag"),
         lambda a, b: a.encode(row="flag"),
-        lambda a, b: alt.Chart().mark_line().encode(x=alt.X(alt.repeat("column"), type="quantitative")).repeat(
-            column=["x", "y"]
+        lambda a, b: (
+            alt.Chart()
+            .mark_line()
+            .encode(x=alt.X(alt.repeat("column"), type="quantitative"))
+            .repeat(column=["x", "y"])
         ),
     ],
 )  # fmt: skip
@@ -78,7 +87,10 @@ def test_the_authors_chart_is_not_changed():
     ("chart", "words"),
     [
         (alt.Chart().mark_line().encode(x="xx"), "column 'xx' of table 'data'.*did you mean 'x'"),
-        (alt.Chart(alt.NamedData("pionts")).mark_line().encode(x="z"), "'pionts'.*did you mean 'points'"),
+        (
+            alt.Chart(alt.NamedData("pionts")).mark_line().encode(x="z"),
+            "'pionts'.*did you mean 'points'",
+        ),
         (alt.Chart().mark_line().transform_calculate(w="1").encode(x="w"), "'name:Q'"),
         (alt.Chart("https://example.org/a.csv").mark_line().encode(x="x:Q"), "address.*url"),
         (alt.Chart(alt.UrlData("a.json")).mark_line().encode(x="x:Q"), "address.*url"),
@@ -105,7 +117,9 @@ def test_what_is_no_chart_is_refused(thing):
 
 def test_colour_is_never_alone():
     line = spec(alt.Chart().mark_line().encode(x="x", y="y", color="flag:N"))
-    point = spec(alt.Chart().mark_point().encode(x="x", y="y", color=alt.Color("flag:N").title("kind")))
+    point = spec(
+        alt.Chart().mark_point().encode(x="x", y="y", color=alt.Color("flag:N").title("kind"))
+    )
     shaped = spec(alt.Chart().mark_point().encode(x="x", y="y", color="flag:N", shape="x:N"))
     amount = spec(alt.Chart().mark_point().encode(x="x", y="y", color="y"))
     assert line["encoding"]["strokeDash"]["field"] == "flag"

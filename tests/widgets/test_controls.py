@@ -30,7 +30,11 @@ def described(**controls):
 @pytest.mark.parametrize(
     ("given", "value", "expected"),
     [
-        ((-3.0, 3.0), 0.0, {"kind": "range", "low": -3.0, "high": 3.0, "step": 0.02, "whole": False}),
+        (
+            (-3.0, 3.0),
+            0.0,
+            {"kind": "range", "low": -3.0, "high": 3.0, "step": 0.02, "whole": False},
+        ),
         ((1, 500), 250, {"kind": "range", "low": 1, "high": 500, "step": 1, "whole": True}),
         ((0, 10, 2), 5, {"kind": "range", "step": 2, "whole": True}),
         ((0.0, 0.05, 0.01), 0.025, {"kind": "range", "step": 0.01}),
@@ -134,7 +138,8 @@ def test_choices_hold_values_and_send_places(opened):
         made.kind = "many"
 
 
-# -- links ------------------------------------------------------------------------------------------------
+# -- links
+# ------------------------------------------------------------------------------------------------
 
 
 def test_a_stock_widget_stays_linked_both_ways(opened):

@@ -57,7 +57,8 @@ class Gated:
         assert self.entered.wait(60)
 
 
-# -- pictures -----------------------------------------------------------------------------------------------
+# -- pictures
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_page_gets_the_first_picture_and_the_present_one(opened):
@@ -123,7 +124,8 @@ def test_without_a_page_nothing_is_evaluated():
     assert figure.tables["data"]["y"][0] == 2.0 and gated.asked == [1.0, 2.0]
 
 
-# -- coalescing ---------------------------------------------------------------------------------------------
+# -- coalescing
+# ---------------------------------------------------------------------------------------------
 
 
 def test_changes_are_coalesced_and_the_last_one_is_drawn(opened):
@@ -164,7 +166,9 @@ def test_evaluation_is_off_the_message_thread(opened):
     page.set(mu=2.5)
     assert page.figure.settle(60)
     assert gated.threads[-1] is not threading.current_thread()
-    assert gated.threads[0] is threading.current_thread()  # the example, where the author sees its errors
+    assert (
+        gated.threads[0] is threading.current_thread()
+    )  # the example, where the author sees its errors
 
 
 def test_the_kernel_says_at_once_that_it_has_heard(opened):
@@ -191,7 +195,8 @@ def test_going_back_while_it_works_ends_at_the_last_value(opened):
     assert page.messages("picture")[-1][0]["controls"] == {"mu": 1.0}
 
 
-# -- trouble ------------------------------------------------------------------------------------------------
+# -- trouble
+# ------------------------------------------------------------------------------------------------
 
 
 def fails_above_one(mu):
@@ -208,7 +213,10 @@ def test_an_exception_is_told_with_the_authors_line_and_heals(opened):
     ((content, _),) = page.messages("trouble")
     assert content["text"] == "ValueError: mu is 2.0, too much"
     line = fails_above_one.__code__.co_firstlineno + 2
-    assert f"test_figure.py, line {line}" in content["where"] and "raise ValueError" in content["where"]
+    assert (
+        f"test_figure.py, line {line}" in content["where"]
+        and "raise ValueError" in content["where"]
+    )
     figure.mu = 0.5
     assert figure.settle(60)
     assert page.messages("picture")[-1][0]["serial"] > content["serial"]
@@ -252,15 +260,20 @@ def test_what_fails_at_the_start_fails_in_the_authors_cell():
 
 
 def test_numbers_that_are_not_finite_are_remarked_on(opened):
-    figure = make(lambda mu: {"x": torch.zeros(2), "y": torch.tensor([1.0, mu]).log()}, mu=(-1.0, 3.0))
+    figure = make(
+        lambda mu: {"x": torch.zeros(2), "y": torch.tensor([1.0, mu]).log()}, mu=(-1.0, 3.0)
+    )
     page = opened(figure)
     figure.mu = -1.0
     assert figure.settle(60)
     content, _ = page.messages("picture")[-1]
-    assert content["remarks"] == ["1 of 2 values of data.y are not finite numbers and are not drawn."]
+    assert content["remarks"] == [
+        "1 of 2 values of data.y are not finite numbers and are not drawn."
+    ]
 
 
-# -- what a page may send -----------------------------------------------------------------------------------
+# -- what a page may send
+# -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sent", [None, float("nan"), "2", [], {}, True, {"a": 1}])
@@ -305,7 +318,9 @@ def test_a_page_cannot_change_what_is_not_its_own(opened):
 
 
 def test_fuzz(opened):
-    """Hundreds of events of every kind: no exception, and the last picture is that of the last controls."""
+    """Hundreds of events of every kind: no exception, and the last picture is that of the last
+    controls.
+    """
     chance = random.Random(4)
 
     def fn(mu, n, on, kind):
@@ -314,9 +329,7 @@ def test_fuzz(opened):
         y = pplkit.sample("y", dist.Normal(mu, 1.0).expand([n]))
         return {"x": torch.arange(n) * float(on), "y": y.log() if kind == "log" else y}
 
-    figure = pplwidgets.live(
-        fn, CHART, mu=(-3.0, 3.0), n=(1, 40), on=True, kind=["plain", "log"]
-    )
+    figure = pplwidgets.live(fn, CHART, mu=(-3.0, 3.0), n=(1, 40), on=True, kind=["plain", "log"])
     page = opened(figure)
     odd = [None, math.nan, math.inf, -math.inf, "", "7", 1e308, -0.0, [], {}, True, False, 2, 1, 0]
     for _ in range(600):
@@ -342,7 +355,8 @@ def test_fuzz(opened):
     }  # fmt: skip
 
 
-# -- randomness ---------------------------------------------------------------------------------------------
+# -- randomness
+# ---------------------------------------------------------------------------------------------
 
 
 def cloud(mu, n):
@@ -389,7 +403,9 @@ def test_a_generator_of_torchs_own_is_warned_of():
 
 
 def test_evaluation_meets_nobodys_state_and_leaves_none(opened):
-    """Neither the author's handlers nor the parameter store; nor does it leave a parameter behind."""
+    """Neither the author's handlers nor the parameter store; nor does it leave a parameter
+    behind.
+    """
     pplkit.clear_param_store()
     pplkit.param("loc", torch.tensor(5.0))
     handlers = []
@@ -409,7 +425,8 @@ def test_evaluation_meets_nobodys_state_and_leaves_none(opened):
     pplkit.clear_param_store()
 
 
-# -- the figure as an object ---------------------------------------------------------------------------------
+# -- the figure as an object
+# ---------------------------------------------------------------------------------
 
 
 def test_repr_is_stable():

@@ -45,7 +45,9 @@ def test_the_picture_is_well_formed_and_told_in_words():
     root = ElementTree.fromstring(html)
     svg = root.find("{http://www.w3.org/2000/svg}svg")
     assert svg.get("role") == "img"
-    assert svg.get("aria-label").startswith("A line over x. Drawn at mu 1.5, on on. Top 1.50 at mu 1.5, on.")
+    assert svg.get("aria-label").startswith(
+        "A line over x. Drawn at mu 1.5, on on. Top 1.50 at mu 1.5, on."
+    )
     words = "".join(root.find("figcaption").itertext())
     assert "A <line>" in words and "Top 1.50" in words
     assert "Open this chapter in JupyterLab to move the controls: mu, on." in words
@@ -84,9 +86,11 @@ def test_a_caption_that_names_nothing_is_refused(caption, words):
 @pytest.mark.parametrize(
     ("value", "digits", "text"),
     [
-        (0.0, None, "0"), (-1.5, None, "−1.5"), (0.123456, None, "0.1235"), (123.456, None, "123.5"),
-        (12345, None, "12345"), (1e-5, None, "0.00001"), (0.1 + 0.2, None, "0.3"), (2.0, 3, "2.000"),
-        (-0.25, 1, "−0.2"), (float("nan"), 2, "not finite"), (True, None, "on"), ("few", None, "few"),
+        (0.0, None, "0"), (-1.5, None, "−1.5"), (0.123456, None, "0.1235"),
+        (123.456, None, "123.5"), (12345, None, "12345"), (1e-5, None, "0.00001"),
+        (0.1 + 0.2, None, "0.3"), (2.0, 3, "2.000"),
+        (-0.25, 1, "−0.2"), (float("nan"), 2, "not finite"), (True, None, "on"),
+        ("few", None, "few"),
         (99.996, None, "100"), (-12800.6, None, "−12801"),
     ],
 )  # fmt: skip

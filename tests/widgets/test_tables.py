@@ -76,6 +76,10 @@ def test_what_are_no_tables_is_refused_with_names(returned, words):
 
 
 def test_numbers_that_cannot_be_drawn_are_told():
-    made = tables.checked({"x": torch.tensor([1.0, float("nan"), float("inf")]), "ok": torch.zeros(3)})
-    assert tables.remarks(made) == ["2 of 3 values of data.x are not finite numbers and are not drawn."]
+    made = tables.checked(
+        {"x": torch.tensor([1.0, float("nan"), float("inf")]), "ok": torch.zeros(3)}
+    )
+    assert tables.remarks(made) == [
+        "2 of 3 values of data.x are not finite numbers and are not drawn."
+    ]
     assert tables.rows(made["data"])[1:] == [{"x": None, "ok": 0.0}, {"x": None, "ok": 0.0}]

@@ -1,4 +1,6 @@
-"""Live figures for notebooks and books: a function of controls, a chart that draws it, nothing more."""
+"""Live figures for notebooks and books: a function of controls, a chart that draws it, nothing
+more.
+"""
 
 from .figure import LiveFigure, live
 from .ready import prior_to_posterior

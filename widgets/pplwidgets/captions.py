@@ -1,7 +1,7 @@
 """Captions with numbers in them: `"mean {summary.mean:.2f}, from {n} points"`.
 
-A place is `{control}` or `{table.column}` (a table of one row), with `:.2f` for two decimals. So little, because
-the page fills the caption too, where no Python runs.
+A place is `{control}` or `{table.column}` (a table of one row), with `:.2f` for two decimals. So
+little, because the page fills the caption too, where no Python runs.
 """
 
 from __future__ import annotations
@@ -25,21 +25,28 @@ def check(caption: str, controls: list[str], tables: Tables) -> None:
         found = _INSIDE.match(place)
         if not found:
             raise ValueError(
-                f"The caption holds {{{place}}}; a place is {{control}} or {{table.column}}, with :.2f for decimals."
+                f"The caption holds {{{place}}}; a place is {{control}} or {{table.column}}, with"
+                " :.2f for decimals."
             )
         name, column, _ = found.groups()
         if column is None and name not in controls:
-            raise ValueError(f"The caption names {name!r}, which is no control: {nearest(name, controls)}.")
+            raise ValueError(
+                f"The caption names {name!r}, which is no control: {nearest(name, controls)}."
+            )
         if column is not None:
             if name not in tables:
-                raise ValueError(f"The caption names table {name!r}: {nearest(name, list(tables))}.")
+                raise ValueError(
+                    f"The caption names table {name!r}: {nearest(name, list(tables))}."
+                )
             if column not in tables[name]:
                 raise ValueError(
-                    f"The caption names {name}.{column}: {nearest(column, list(tables[name]))} in table {name!r}."
+                    f"The caption names {name}.{column}: {nearest(column, list(tables[name]))} in"
+                    f" table {name!r}."
                 )
             if len(tables[name][column]) != 1:
                 raise ValueError(
-                    f"The caption names {name}.{column}, which has {len(tables[name][column])} rows."
+                    f"The caption names {name}.{column}, which has {len(tables[name][column])}"
+                    " rows."
                     " Return the number in a table of one row."
                 )
 

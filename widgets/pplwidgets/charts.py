@@ -22,11 +22,14 @@ def specification(chart, tables: Tables) -> dict:
     A channel of a column of numbers is quantitative, of booleans nominal. Lines told apart by
     colour alone get a dash pattern as well, points a shape.
 
-    Raises `TypeError` for what is no Altair chart, `ValueError` for a chart that reads a table or a column which
-    the function does not return, or that asks for an address.
+    Raises `TypeError` for what is no Altair chart, `ValueError` for a chart that reads a table or a
+    column which the function does not return, or that asks for an address.
     """
     if not hasattr(chart, "to_dict") or not hasattr(chart, "mark_line") and not _children(chart):
-        raise TypeError(f"The chart of a live figure is an Altair chart, such as alt.Chart().mark_line(); not {chart!r}.")
+        raise TypeError(
+            "The chart of a live figure is an Altair chart, such as alt.Chart().mark_line(); not"
+            f" {chart!r}."
+        )
     chart = chart.copy(deep=True)
     for view, table, transformed in _views(chart, ONE_TABLE, False):
         if table is not None:
@@ -56,18 +59,26 @@ def tables_read(spec) -> set[str]:
         return set().union(*map(tables_read, spec))
     if not isinstance(spec, dict):
         return set()
-    here = {spec["data"]["name"]} if isinstance(spec.get("data"), dict) and "name" in spec["data"] else set()
+    here = (
+        {spec["data"]["name"]}
+        if isinstance(spec.get("data"), dict) and "name" in spec["data"]
+        else set()
+    )
     return here.union(*(tables_read(value) for key, value in spec.items() if key != "datasets"))
 
 
 def refuse_addresses(spec, path: str = "") -> None:
-    """A figure draws what its function returns; a specification that fetches anything else is refused."""
+    """A figure draws what its function returns; a specification that fetches anything else is
+    refused.
+    """
     if isinstance(spec, dict):
         for key, value in spec.items():
             if key in _ADDRESSES:
                 raise ValueError(
-                    f"The chart asks for an address ({path + '.' if path else ''}{key}: {value!r}). A live figure"
-                    " fetches nothing: return the numbers from its function, as a table, and name that table"
+                    f"The chart asks for an address ({path + '.' if path else ''}{key}:"
+                    f" {value!r}). A live figure"
+                    " fetches nothing: return the numbers from its function, as a table, and name"
+                    " that table"
                     " with alt.NamedData."
                 )
             if key != "datasets":
@@ -78,7 +89,9 @@ def refuse_addresses(spec, path: str = "") -> None:
 
 
 def _views(part, table: str | None, transformed: bool) -> Iterator[tuple]:
-    """Every part of a chart with the table it reads (None: values of its own), and whether a transform may add columns."""
+    """Every part of a chart with the table it reads (None: values of its own), and whether a
+    transform may add columns.
+    """
     data = _get(part, "data")
     if data is not None:
         name = _get(data, "name") if not isinstance(data, (str, dict)) else None
@@ -113,10 +126,13 @@ def _fill(view, table: str, transformed: bool, tables: Tables) -> None:
     encoding, facet = _get(view, "encoding"), _get(view, "facet")
     given = list(encoding._kwds.values()) if encoding is not None else []
     if facet is not None:
-        given += [facet] if hasattr(facet, "shorthand") else list(getattr(facet, "_kwds", {}).values())
+        given += (
+            [facet] if hasattr(facet, "shorthand") else list(getattr(facet, "_kwds", {}).values())
+        )
     if given and table not in tables and any(_field(c)[0] for c in _flat(given)):
         raise ValueError(
-            f"The chart reads table {table!r}, which the function does not return: {nearest(table, list(tables))}."
+            f"The chart reads table {table!r}, which the function does not return:"
+            f" {nearest(table, list(tables))}."
             + (" A chart without data reads the table 'data'." if table == ONE_TABLE else "")
         )
     for channel in _flat(given):
@@ -147,14 +163,20 @@ def _field(channel) -> tuple[str | None, bool]:
     from altair.utils.core import parse_shorthand
 
     said = _get(channel, "shorthand")
-    parsed = parse_shorthand(said) if isinstance(said, str) else {"field": said or _get(channel, "field")}
+    parsed = (
+        parse_shorthand(said)
+        if isinstance(said, str)
+        else {"field": said or _get(channel, "field")}
+    )
     field = parsed.get("field")
     typed = "type" in parsed or _get(channel, "type") is not None or "type" not in channel._kwds
     return (field if isinstance(field, str) else None), typed
 
 
 def _second_coding(spec: dict) -> None:
-    """Nothing is told by colour alone: a nominal colour gets a dash pattern or a shape beside it."""
+    """Nothing is told by colour alone: a nominal colour gets a dash pattern or a shape
+    beside it.
+    """
     for child in (c for key in _CHILDREN for c in _listed(spec.get(key))):
         _second_coding(child)
     mark, encoding = spec.get("mark"), spec.get("encoding", {})
@@ -165,7 +187,9 @@ def _second_coding(spec: dict) -> None:
         return
     if color.get("type") in ("nominal", "ordinal") or isinstance(color.get("datum"), str):
         beside = {key: value for key, value in color.items() if key not in ("scale", "condition")}
-        domain = color.get("scale", {}).get("domain") if isinstance(color.get("scale"), dict) else None
+        domain = (
+            color.get("scale", {}).get("domain") if isinstance(color.get("scale"), dict) else None
+        )
         if domain is not None:
             beside["scale"] = {"domain": domain}
         encoding[second] = beside
@@ -181,4 +205,3 @@ def with_values(spec: dict, tables: Tables) -> dict:
 
     written = {name: rows(columns) for name, columns in tables.items()}
     return {**spec, "datasets": {**spec.get("datasets", {}), **written}}
-

@@ -1,4 +1,6 @@
-"""The controls of a figure, out of the shorthand of ipywidgets' `interact` or out of stock widgets."""
+"""The controls of a figure, out of the shorthand of ipywidgets' `interact` or out of stock
+widgets.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,14 @@ import ipywidgets
 import traitlets
 
 _RANGES = (
-    ipywidgets.FloatSlider, ipywidgets.IntSlider, ipywidgets.BoundedFloatText, ipywidgets.BoundedIntText,
-    ipywidgets.FloatProgress, ipywidgets.IntProgress, ipywidgets.FloatLogSlider,
-)  # fmt: skip
+    ipywidgets.FloatSlider,
+    ipywidgets.IntSlider,
+    ipywidgets.BoundedFloatText,
+    ipywidgets.BoundedIntText,
+    ipywidgets.FloatProgress,
+    ipywidgets.IntProgress,
+    ipywidgets.FloatLogSlider,
+)
 _NUMBERS = (ipywidgets.FloatText, ipywidgets.IntText)
 _CHECKS = (ipywidgets.Checkbox, ipywidgets.ToggleButton)
 _SELECTS = (
@@ -24,7 +31,8 @@ _SELECTS = (
 _TEXTS = (ipywidgets.Text, ipywidgets.Textarea)
 
 _SHORTHAND = (
-    "a control is (low, high), (low, high, step), True or False, a number, a text, a list or dict of choices,"
+    "a control is (low, high), (low, high, step), True or False, a number, a text, a list or dict"
+    " of choices,"
     " or an ipywidget with a single value"
 )
 
@@ -78,7 +86,9 @@ class Control:
         for place, (_, choice) in enumerate(self.choices):
             if choice is value or _equal(choice, value):
                 return place
-        raise ValueError(f"{self.name} is one of {', '.join(l for l, _ in self.choices)}; not {value!r}")
+        raise ValueError(
+            f"{self.name} is one of {', '.join(l for l, _ in self.choices)}; not {value!r}"
+        )
 
     def span(self) -> str:
         return f"{self.low:g} … {self.high:g}".replace("-", "−")
@@ -89,24 +99,43 @@ class Control:
         return self._place(value) if self.kind == "select" else value
 
     def from_wire(self, sent) -> tuple[Any, str]:
-        """A value out of what the page sent, and a word if it had to be changed; `ValueError` for garbage."""
+        """A value out of what the page sent, and a word if it had to be changed; `ValueError` for
+        garbage.
+        """
         if self.kind == "select":
-            if isinstance(sent, bool) or not isinstance(sent, Integral) or not 0 <= sent < len(self.choices):
-                raise ValueError(f"{self.label}: {sent!r} is not one of its {len(self.choices)} choices")
+            if (
+                isinstance(sent, bool)
+                or not isinstance(sent, Integral)
+                or not 0 <= sent < len(self.choices)
+            ):
+                raise ValueError(
+                    f"{self.label}: {sent!r} is not one of its {len(self.choices)} choices"
+                )
             return self.choices[sent][1], ""
         if self.kind in ("check", "text"):
             return self.check(sent), ""
         if isinstance(sent, bool) or not isinstance(sent, Real) or math.isnan(sent):
-            raise ValueError(f"{self.label}: {'nothing' if sent is None else repr(sent)} is not a number")
+            raise ValueError(
+                f"{self.label}: {'nothing' if sent is None else repr(sent)} is not a number"
+            )
         if self.kind == "number":
             return self.check(round(sent) if self.whole and math.isfinite(sent) else sent), ""
         held = min(max(sent, self.low), self.high)
-        word = "" if held == sent else f"{self.label}: {sent:g} is outside {self.span()}; held at {held:g}."
+        word = (
+            ""
+            if held == sent
+            else f"{self.label}: {sent:g} is outside {self.span()}; held at {held:g}."
+        )
         return self.check(round(held) if self.whole else held), word
 
     def describe(self) -> dict:
         """What the page needs to draw it."""
-        said = {"name": self.name, "label": self.label, "kind": self.kind, "initial": self.to_wire(self.value)}
+        said = {
+            "name": self.name,
+            "label": self.label,
+            "kind": self.kind,
+            "initial": self.to_wire(self.value),
+        }
         if self.kind == "range":
             said |= {"low": self.low, "high": self.high}
         if self.kind in ("range", "number"):
@@ -140,12 +169,15 @@ class ControlTrait(traitlets.TraitType):
 
 
 def control(name: str, given, default=None) -> Control:
-    """The control that `given` describes; `default` is the function's own default, taken as initial value.
+    """The control that `given` describes; `default` is the function's own default, taken as initial
+    value.
 
     Raises `ValueError` or `TypeError` naming the control.
     """
     try:
-        made = _stock(name, given) if isinstance(given, ipywidgets.Widget) else _shorthand(name, given)
+        made = (
+            _stock(name, given) if isinstance(given, ipywidgets.Widget) else _shorthand(name, given)
+        )
         if made is None:
             raise TypeError(f"{given!r} describes no control; {_SHORTHAND}")
         if default is not None and made.widget is None and made.kind != "number":
@@ -166,7 +198,9 @@ def _shorthand(name: str, given) -> Control | None:
         low, high = sorted((-given, 3 * given)) if given else (0, 1)
         return _range(name, low, high, None, isinstance(given, Integral), given)
     if isinstance(given, tuple):
-        if len(given) not in (2, 3) or not all(isinstance(g, Real) and not isinstance(g, bool) for g in given):
+        if len(given) not in (2, 3) or not all(
+            isinstance(g, Real) and not isinstance(g, bool) for g in given
+        ):
             return None
         return _range(name, *given[:2], given[2] if len(given) == 3 else None,
                       all(isinstance(g, Integral) for g in given))  # fmt: skip
@@ -197,12 +231,18 @@ def _select(name, choices) -> Control:
 
 
 def _stock(name: str, widget) -> Control:
-    said = dict(value=widget.value, label=widget.description, widget=widget) if hasattr(widget, "value") else {}
+    said = (
+        dict(value=widget.value, label=widget.description, widget=widget)
+        if hasattr(widget, "value")
+        else {}
+    )
     if isinstance(widget, _RANGES):
         return Control(name, "range", **said, **bounds(widget))
     if isinstance(widget, _NUMBERS):
         whole = isinstance(widget, ipywidgets.IntText)
-        return Control(name, "number", **said, step=widget.step or (1 if whole else None), whole=whole)
+        return Control(
+            name, "number", **said, step=widget.step or (1 if whole else None), whole=whole
+        )
     if isinstance(widget, _CHECKS):
         return Control(name, "check", **said)
     if isinstance(widget, _SELECTS):
@@ -212,7 +252,9 @@ def _stock(name: str, widget) -> Control:
         return Control(name, "select", **{**said, "value": widget.value}, choices=choices)
     if isinstance(widget, _TEXTS):
         return Control(name, "text", **said)
-    raise TypeError(f"a {type(widget).__name__} holds no single number, choice or text; {_SHORTHAND}")
+    raise TypeError(
+        f"a {type(widget).__name__} holds no single number, choice or text; {_SHORTHAND}"
+    )
 
 
 def bounds(widget) -> dict:

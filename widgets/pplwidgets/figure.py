@@ -1,4 +1,6 @@
-"""The live figure: a function of controls, the chart that draws what it returns, and the controls."""
+"""The live figure: a function of controls, the chart that draws what it returns, and the
+controls.
+"""
 
 from __future__ import annotations
 
@@ -50,37 +52,51 @@ class _State:
 
 
 def live(
-    fn: Callable[..., Mapping], chart, /, *, title: str = "", caption: str = "", seed: int = 0, **controls
+    fn: Callable[..., Mapping],
+    chart,
+    /,
+    *,
+    title: str = "",
+    caption: str = "",
+    seed: int = 0,
+    **controls,
 ) -> LiveFigure:
     """A figure that follows its controls.
 
     Args:
-        fn: takes the controls by name; returns columns, `{"x": tensor, "y": tensor}`, or tables of columns,
-            `{"curve": {"x": ..., "y": ...}, "points": {...}}`. A column is a 1-D tensor; those of a table have one
-            length. It sees nothing but its arguments: a parameter store of its own, empty at each evaluation, and
-            random numbers that belong to the figure.
-        chart: an Altair chart. Without data it reads the table `data`; `alt.NamedData("curve")` reads another.
-            Encoding types may be left out. Its `title` and `description` serve the figure's readers too.
+        fn: takes the controls by name; returns columns, `{"x": tensor, "y": tensor}`, or tables of
+            columns,
+            `{"curve": {"x": ..., "y": ...}, "points": {...}}`. A column is a 1-D tensor; those of a
+            table have one length. It sees nothing but its arguments: a parameter store of its own,
+            empty at each evaluation, and random numbers that belong to the figure.
+        chart: an Altair chart. Without data it reads the table `data`; `alt.NamedData("curve")`
+            reads another.
+            Encoding types may be left out. Its `title` and `description` serve the figure's readers
+            too.
         title: stands above the chart.
-        caption: stands below it, with numbers: `"mean {summary.mean:.2f} from {n} points"` takes the one row of
+        caption: stands below it, with numbers: `"mean {summary.mean:.2f} from {n} points"` takes
+            the one row of
             table `summary`, and the control `n`.
         seed: of the draws, 0 ≤ seed < 2³². The button "new draw" changes it.
-        controls: by name, as in ipywidgets' `interact`: `(low, high)`, `(low, high, step)`, a boolean, a number, a
-            text, a list or dict of choices; or a stock ipywidget, which stays linked both ways. A default of the
-            function is the initial value.
+        controls: by name, as in ipywidgets' `interact`: `(low, high)`, `(low, high, step)`, a
+            boolean, a number, a
+            text, a list or dict of choices; or a stock ipywidget, which stays linked both ways. A
+            default of the function is the initial value.
 
-    Axes hold still: a scale keeps the domain the chart gives it (`alt.Scale(domain=...)`), or else the one that
-    fits the first evaluation, at the initial controls; a button fits it anew. Random numbers stay with their
-    place (`pplwidgets.noise`): in a plate that grows, the rows already there do not change.
+    Axes hold still: a scale keeps the domain the chart gives it (`alt.Scale(domain=...)`), or else
+    the one that fits the first evaluation, at the initial controls; a button fits it anew. Random
+    numbers stay with their place (`pplwidgets.noise`): in a plate that grows, the rows already
+    there do not change.
 
-    Raises `TypeError` or `ValueError` that name the control, table or column at fault; what `fn` itself raises at
-    the initial controls comes out unchanged. Later, the figure shows it.
+    Raises `TypeError` or `ValueError` that name the control, table or column at fault; what `fn`
+    itself raises at the initial controls comes out unchanged. Later, the figure shows it.
 
     >>> import altair as alt, torch
     >>> def bell(mu, n):
     ...     z = torch.linspace(-4, 4, n)
     ...     return {"z": z, "density": torch.exp(-((z - mu) ** 2) / 2)}
-    >>> figure = live(bell, alt.Chart().mark_line().encode(x="z", y="density"), mu=(-3.0, 3.0), n=(2, 400))
+    >>> chart = alt.Chart().mark_line().encode(x="z", y="density")
+    >>> figure = live(bell, chart, mu=(-3.0, 3.0), n=(2, 400))
     >>> figure
     LiveFigure(mu=0.0, n=201)
     >>> figure.mu = 1.5
@@ -95,8 +111,9 @@ class LiveFigure(anywidget.AnyWidget):
     """A figure made by `live`; an ipywidget, with one synced trait per control.
 
     Set a control (`figure.mu = 1.0`), observe it (`figure.observe(handler, "mu")`), link it
-    (`ipywidgets.jslink((slider, "value"), (figure, "mu"))`). A value out of range raises `traitlets.TraitError`; one
-    that comes from a page is held at the end of the range, and the figure says so.
+    (`ipywidgets.jslink((slider, "value"), (figure, "mu"))`). A value out of range raises
+    `traitlets.TraitError`; one that comes from a page is held at the end of the range, and the
+    figure says so.
 
     Attributes:
         seed: of the figure's random numbers.
@@ -124,8 +141,10 @@ class LiveFigure(anywidget.AnyWidget):
         example, draws = _evaluated(fn, initial, seed)
         if not torch.equal(state, torch.random.get_rng_state()):
             warnings.warn(
-                "The function of a live figure draws from a generator that the figure does not own, so its pictures"
-                " cannot be repeated. Draw with pplkit.sample, torch.randn and the like, without a generator.",
+                "The function of a live figure draws from a generator that the figure does not"
+                " own, so its pictures"
+                " cannot be repeated. Draw with pplkit.sample, torch.randn and the like, without"
+                " a generator.",
                 stacklevel=3,
             )
         spec = charts.specification(chart, example)
@@ -157,13 +176,16 @@ class LiveFigure(anywidget.AnyWidget):
 
     # -- for the author ----------------------------------------------------------------------------
     def evaluate(self, *, seed: int | None = None, **controls) -> tables.Tables:
-        """What the function returns for these controls (the present ones, where not given), in this thread.
+        """What the function returns for these controls (the present ones, where not given), in this
+        thread.
 
         The same seed and controls always give the same tables.
         """
         for name in controls:
             if name not in self._by_name:
-                raise TypeError(f"{name!r} is no control of this figure: {nearest(name, list(self._by_name))}.")
+                raise TypeError(
+                    f"{name!r} is no control of this figure: {nearest(name, list(self._by_name))}."
+                )
         given = {name: self._by_name[name].check(value) for name, value in controls.items()}
         at = {**self._now().controls, **given}
         return _evaluated(self._fn, at, self.seed if seed is None else _check_seed(seed))[0]
@@ -192,13 +214,21 @@ class LiveFigure(anywidget.AnyWidget):
         return self._worker.settle(timeout)
 
     def still(self) -> str:
-        """The present picture with its words as HTML: for paper, and for pages where nothing runs."""
+        """The present picture with its words as HTML: for paper, and for pages where
+        nothing runs.
+        """
         shown = self._shown()
         words = self._said
         caption = captions.filled(words["caption"], shown, self.tables)
         labels = [made.label for made in self._by_name.values()]
-        at = ", ".join(f"{made.label} {captions.written(shown[made.name])}" for made in self._by_name.values())
-        alt = self._words["alt"] + (f" Drawn at {at}." if at else "") + (f" {caption}" if caption else "")
+        at = ", ".join(
+            f"{made.label} {captions.written(shown[made.name])}" for made in self._by_name.values()
+        )
+        alt = (
+            self._words["alt"]
+            + (f" Drawn at {at}." if at else "")
+            + (f" {caption}" if caption else "")
+        )
         sentence = _SENTENCE.format(controls=", ".join(labels))
         return still(picture(self._spec, self.tables), alt, words["title"], caption, sentence)
 
@@ -215,7 +245,9 @@ class LiveFigure(anywidget.AnyWidget):
     def __repr__(self) -> str:
         if not hasattr(self, "_by_name"):
             return "LiveFigure()"
-        return f"LiveFigure({', '.join(f'{name}={value!r}' for name, value in self._shown().items())})"
+        return (
+            f"LiveFigure({', '.join(f'{name}={value!r}' for name, value in self._shown().items())})"
+        )
 
     def _repr_mimebundle_(self, **kwargs):
         made = super()._repr_mimebundle_(**kwargs)
@@ -226,7 +258,9 @@ class LiveFigure(anywidget.AnyWidget):
 
     # -- with the page -----------------------------------------------------------------------------
     def set_state(self, sync_data) -> None:
-        """What a page sends: only controls and the seed may change, and only to what they accept."""
+        """What a page sends: only controls and the seed may change, and only to what they
+        accept.
+        """
         good, corrected = {}, set()
         for name, sent in sync_data.items():
             try:
@@ -311,14 +345,20 @@ class LiveFigure(anywidget.AnyWidget):
     def _shown(self) -> dict:
         """Per control, what a reader sees: of choices the label."""
         return {
-            name: made.choices[made.to_wire(getattr(self, name))][0] if made.kind == "select" else getattr(self, name)
+            name: made.choices[made.to_wire(getattr(self, name))][0]
+            if made.kind == "select"
+            else getattr(self, name)
             for name, made in self._by_name.items()
         }
 
     def _join(self, made: Control) -> None:
         widget, name = made.widget, made.name
         link = traitlets.link((widget, "value"), (self, name))
-        follow = [trait for trait in ("min", "max", "step", "base", "description") if widget.has_trait(trait)]
+        follow = [
+            trait
+            for trait in ("min", "max", "step", "base", "description")
+            if widget.has_trait(trait)
+        ]
 
         def redescribe(change):
             made.label = widget.description or name.replace("_", " ")
@@ -353,7 +393,9 @@ def _make_controls(fn, given: Mapping[str, Any]) -> dict[str, Control]:
     names = [p.name for p in named]
     for name in given:
         if name not in names and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            raise TypeError(f"{called} takes no {name!r}, so it cannot be a control: {nearest(name, names)}.")
+            raise TypeError(
+                f"{called} takes no {name!r}, so it cannot be a control: {nearest(name, names)}."
+            )
         if name.startswith("_") or hasattr(LiveFigure, name):
             raise ValueError(
                 f"{name!r} is a name that widgets use themselves, so it cannot be a control."
@@ -363,7 +405,8 @@ def _make_controls(fn, given: Mapping[str, Any]) -> dict[str, Control]:
     if lacking:
         raise TypeError(
             f"{called} needs {' and '.join(map(repr, lacking))}, but there is no such control."
-            f" Add one, for instance live(..., {lacking[0]}=(0.0, 1.0)), or give the parameter a default."
+            f" Add one, for instance live(..., {lacking[0]}=(0.0, 1.0)), or give the parameter a"
+            " default."
         )
     defaults = {p.name: p.default for p in named if p.default is not p.empty}
     return {name: make_control(name, what, defaults.get(name)) for name, what in given.items()}
@@ -376,7 +419,9 @@ def _check_seed(seed) -> int:
 
 
 def _evaluated(fn, controls: Mapping[str, Any], seed: int) -> tuple[tables.Tables, int]:
-    """Tables, and how many draws they took; in a context of its own, so that it can meet no other's state."""
+    """Tables, and how many draws they took; in a context of its own, so that it can meet no other's
+    state.
+    """
 
     def inside():
         # No `seed` handler is in force: the engine's samplers then reach these numbers.

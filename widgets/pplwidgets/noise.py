@@ -1,13 +1,14 @@
 """Common random numbers: a draw depends on its place, not on what else was drawn.
 
-A figure must change only by what its reader changed. With an ordinary generator, a plate that grows from 20
-rows to 21 can reshuffle all of them, and every draw after them. Here each number is a function of the figure's
-seed, of which draw it is (the first `sample` of a run, the second, ...) and of its index in the tensor: entry
-`[3]` of the second draw is the same number whatever the size. Parameters only transform it.
+A figure must change only by what its reader changed. With an ordinary generator, a plate that grows
+from 20 rows to 21 can reshuffle all of them, and every draw after them. Here each number is a
+function of the figure's seed, of which draw it is (the first `sample` of a run, the second, ...)
+and of its index in the tensor: entry `[3]` of the second draw is the same number whatever the size.
+Parameters only transform it.
 
-That holds for torch's uniform, normal, exponential and Bernoulli samplers, so for every family built on them, in
-any plate, and for a bare `torch.randn(n)`. Samplers that reject proposals (gamma, beta, Poisson, ...) each get a
-stream of their own: there a growing outermost dimension appends too.
+That holds for torch's uniform, normal, exponential and Bernoulli samplers, so for every family
+built on them, in any plate, and for a bare `torch.randn(n)`. Samplers that reject proposals (gamma,
+beta, Poisson, ...) each get a stream of their own: there a growing outermost dimension appends too.
 """
 
 from __future__ import annotations
@@ -18,14 +19,21 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators": step and mixing of SplitMix64.
+# Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators": step and mixing of
+# SplitMix64.
 _STEP = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _LAST_SHIFT = 31
 _MASK = (1 << 64) - 1
 
 # Multiplies the index in each dimension, counted from the outermost: any of them may grow.
-_STRIDES = (0xD1342543DE82EF95, 0xAF251AF3B0F025B5, 0xB564EF22EC7AECE5, 0xF7C2EBC08F67F2B5, 0xC6A4A7935BD1E995)
+_STRIDES = (
+    0xD1342543DE82EF95,
+    0xAF251AF3B0F025B5,
+    0xB564EF22EC7AECE5,
+    0xF7C2EBC08F67F2B5,
+    0xC6A4A7935BD1E995,
+)
 
 _STREAMED = {
     torch.randint, torch.randperm, torch.multinomial, torch.poisson, torch.binomial,
@@ -60,7 +68,9 @@ class common_random_numbers(TorchFunctionMode):
         self.draws += 1
         # The samplers' own arithmetic is nobody's business, and there is much of it.
         with torch._C.DisableTorchFunction(), torch.no_grad():
-            return answer(self, func, args, {k: v for k, v in (kwargs or {}).items() if k != "generator"})
+            return answer(
+                self, func, args, {k: v for k, v in (kwargs or {}).items() if k != "generator"}
+            )
 
     def key(self) -> int:
         """A 64-bit number for the present draw."""
@@ -69,14 +79,18 @@ class common_random_numbers(TorchFunctionMode):
     def uniform(self, shape, device) -> Tensor:
         """float64 in the open interval (0, 1), one number per index."""
         if len(shape) > len(_STRIDES):
-            raise ValueError(f"A draw of {len(shape)} dimensions in a live figure; {len(_STRIDES)} are possible.")
+            raise ValueError(
+                f"A draw of {len(shape)} dimensions in a live figure; {len(_STRIDES)} are possible."
+            )
         state = torch.full((), _signed(self.key()), dtype=torch.int64, device=device)
         for size, stride in zip(shape, _STRIDES):
             state = state.unsqueeze(-1) + torch.arange(1, size + 1, device=device) * _signed(stride)
         return (_shifted(_mix(state), 11).double() + 0.5) * 2.0**-53
 
     def fill(self, kind: str, blank: Tensor, *parameters, **named) -> Tensor:
-        return blank.copy_(_TRANSFORMS[kind](self.uniform(blank.shape, blank.device), *parameters, **named))
+        return blank.copy_(
+            _TRANSFORMS[kind](self.uniform(blank.shape, blank.device), *parameters, **named)
+        )
 
 
 def _sized(kind):
@@ -110,7 +124,9 @@ def _bernoulli(noise, func, args, kwargs) -> Tensor:
 
 def _streamed(noise, func, args, kwargs):
     first = next((a for a in args if isinstance(a, Tensor)), None)
-    device = first.device if first is not None else kwargs.get("device") or torch.get_default_device()
+    device = (
+        first.device if first is not None else kwargs.get("device") or torch.get_default_device()
+    )
     stream = torch.Generator(device).manual_seed(noise.key() >> 1)
     return func(*args, **kwargs, generator=stream)
 

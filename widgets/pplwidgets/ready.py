@@ -18,22 +18,26 @@ _BELL = torch.linspace(-4.5, 4.5, 181)  # standard deviations over which a bell 
 _COARSE_TO_FINE = ((0.4, 22), (0.1, 16), (0.01, 16))  # Adam's learning rate, and how many steps
 _DRAWS = 60_000  # log-densities of data points in one step
 _CAPTION = (
-    "Posterior of z: exact {exact.mean:.3f} ± {exact.sd:.3f}, fitted by SVI {fitted.mean:.3f} ± {fitted.sd:.3f}."
+    "Posterior of z: exact {exact.mean:.3f} ± {exact.sd:.3f}, fitted by SVI {fitted.mean:.3f} ±"
+    " {fitted.sd:.3f}."
     " Each curve is drawn to the same height: compare where they stand and how wide they are."
 )
 
 
 def prior_to_posterior(*, observed=OBSERVED, seed: int = 0, **controls) -> LiveFigure:
-    """Program 3 of the first chapter, alive: z ~ Normal(prior mean, prior scale), observations ~ Normal(z, noise).
+    """Program 3 of the first chapter, alive: z ~ Normal(prior mean, prior scale), observations ~
+    Normal(z, noise).
 
-    Drawn together: the prior, the likelihood as a function of z, the exact posterior, and a Normal guide that
-    `pplkit.infer.SVI` fits afresh at every change; ticks mark the data.
+    Drawn together: the prior, the likelihood as a function of z, the exact posterior, and a Normal
+    guide that `pplkit.infer.SVI` fits afresh at every change; ticks mark the data.
 
     Args:
-        observed: the first rows of data. Rows beyond them scatter around their mean, drawn from the seed, so a
+        observed: the first rows of data. Rows beyond them scatter around their mean, drawn from the
+            seed, so a
             plate that grows keeps the rows it has.
         seed: of those rows and of the fit.
-        controls: instead of the figure's own, under the names `prior_mean`, `prior_scale`, `noise`, `plate_size`.
+        controls: instead of the figure's own, under the names `prior_mean`, `prior_scale`, `noise`,
+            `plate_size`.
 
     >>> figure = prior_to_posterior()
     >>> figure
@@ -68,7 +72,12 @@ def prior_to_posterior(*, observed=OBSERVED, seed: int = 0, **controls) -> LiveF
         "plate_size": (1, _ROWS),
     }
     return live(
-        program, _chart(), title="From prior to posterior", caption=_CAPTION, seed=seed, **{**own, **controls}
+        program,
+        _chart(),
+        title="From prior to posterior",
+        caption=_CAPTION,
+        seed=seed,
+        **{**own, **controls},
     )
 
 
@@ -105,7 +114,12 @@ def _bell(mean, sd) -> dict[str, Tensor]:
 def _chart():
     import altair as alt
 
-    z = alt.X("z").scale(domain=[-4, 4], nice=False).axis(values=list(range(-4, 5)), format="d").title("z")
+    z = (
+        alt.X("z")
+        .scale(domain=[-4, 4], nice=False)
+        .axis(values=list(range(-4, 5)), format="d")
+        .title("z")
+    )
     height = alt.Y("height").scale(domain=[-0.14, 1.05], nice=False)
     height = height.axis(values=[0, 0.5, 1], domain=False, ticks=False).title("density, peak = 1")
     names = ["prior", "likelihood", "exact posterior", "fitted guide"]
@@ -117,7 +131,10 @@ def _chart():
             alt.Chart(alt.NamedData(table))
             .transform_calculate(curve=f"'{name}'")
             .mark_line(
-                strokeWidth=widths.get(name, 2.25), opacity=0.55 if name in widths else 1, description=name, clip=True
+                strokeWidth=widths.get(name, 2.25),
+                opacity=0.55 if name in widths else 1,
+                description=name,
+                clip=True,
             )
             .encode(
                 x=z,
@@ -129,13 +146,21 @@ def _chart():
         )
 
     points = alt.Chart(alt.NamedData("points"))
-    tick = dict(shape="stroke", angle=90, size=160, strokeWidth=1.5, opacity=0.7, color="currentColor")
+    tick = dict(
+        shape="stroke", angle=90, size=160, strokeWidth=1.5, opacity=0.7, color="currentColor"
+    )
     ticks = points.mark_point(**tick).encode(x=z, y=alt.datum(-0.075))
-    label = alt.Chart(alt.NamedData("exact")).mark_text(align="left", baseline="middle", text="data")
+    label = alt.Chart(alt.NamedData("exact")).mark_text(
+        align="left", baseline="middle", text="data"
+    )
     label = label.encode(x=alt.datum(-3.9), y=alt.datum(-0.075))
-    curves = [curve(table, name) for table, name in zip(("prior", "likelihood", "posterior", "guide"), names)]
+    curves = [
+        curve(table, name)
+        for table, name in zip(("prior", "likelihood", "posterior", "guide"), names)
+    ]
     return alt.layer(*curves, ticks, label).properties(
         height=270,
-        description="Four curves over z (prior, likelihood, exact posterior and fitted guide), each as high as the"
+        description="Four curves over z (prior, likelihood, exact posterior and fitted guide),"
+        " each as high as the"
         " others, and ticks for the data.",
     )

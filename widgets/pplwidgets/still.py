@@ -63,11 +63,14 @@ def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:
     svg = re.sub(r"<svg", head, svg, count=1)
     if size:
         svg = re.sub(r' (width|height)="[\d.]+"', "", svg, count=2)
-        svg = svg.replace(head, f'{head} style="width:100%;max-width:{float(size[1]):.0f}px;height:auto"', 1)
+        svg = svg.replace(
+            head, f'{head} style="width:100%;max-width:{float(size[1]):.0f}px;height:auto"', 1
+        )
     svg = re.sub(r"(<svg[^>]*>)", rf"\1<title>{html.escape(alt)}</title>", svg, count=1)
     words = [f"<strong>{html.escape(title)}</strong>" if title else "", html.escape(caption)]
     words = " ".join(word for word in words if word)
-    # Themes colour captions for their own ground; here picture and words share the ground they are given.
+    # Themes colour captions for their own ground; here picture and words share the ground they are
+    # given.
     plain = 'style="margin:0.4em 0;color:inherit;text-align:left"'
     return (
         '<figure class="pplkit-still" style="margin:1em 0">'

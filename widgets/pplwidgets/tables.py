@@ -15,17 +15,19 @@ ONE_TABLE = "data"  # the name of the table when only columns are returned
 
 
 def checked(returned) -> Tables:
-    """`{table: {column: 1-D tensor}}` out of what a function returned; `{column: tensor}` is the table `data`.
+    """`{table: {column: 1-D tensor}}` out of what a function returned; `{column: tensor}` is the
+    table `data`.
 
-    A scalar counts as a column of one row. Columns are detached, on the CPU, and float32, float64 or bool (whole
-    numbers become float64, so that none is rounded).
+    A scalar counts as a column of one row. Columns are detached, on the CPU, and float32, float64
+    or bool (whole numbers become float64, so that none is rounded).
 
-    Raises `TypeError` for anything but names and tensors, `ValueError` for columns that are not 1-D or not of
-    one length.
+    Raises `TypeError` for anything but names and tensors, `ValueError` for columns that are not 1-D
+    or not of one length.
     """
     if not isinstance(returned, Mapping) or not returned:
         raise TypeError(
-            f"The function of a live figure returns columns, {{'x': tensor, ...}}, or tables of columns,"
+            f"The function of a live figure returns columns, {{'x': tensor, ...}}, or tables of"
+            " columns,"
             f" {{'curve': {{'x': tensor, ...}}, ...}}; this one returned {_brief(returned)}."
         )
     nested = [isinstance(value, Mapping) for value in returned.values()]
@@ -58,10 +60,13 @@ def _column(table: str, name: str, values) -> Tensor:
     try:
         column = values if isinstance(values, Tensor) else torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{where} must be a 1-D tensor of numbers; it is {_brief(values)}.") from None
+        raise TypeError(
+            f"{where} must be a 1-D tensor of numbers; it is {_brief(values)}."
+        ) from None
     if column.dim() > 1:
         raise ValueError(
-            f"{where} has shape {tuple(column.shape)}; a column is 1-D. Use .reshape(-1) for one long column,"
+            f"{where} has shape {tuple(column.shape)}; a column is 1-D. Use .reshape(-1) for one"
+            " long column,"
             " or one column per row."
         )
     if column.is_complex():
@@ -82,7 +87,9 @@ def _name(name, what: str) -> str:
 
 
 def packed(tables: Tables) -> tuple[list[dict], list[bytes]]:
-    """A description of the tables for the page, and one little-endian buffer per column, in the same order."""
+    """A description of the tables for the page, and one little-endian buffer per column, in the
+    same order.
+    """
     described, buffers = [], []
     for table, columns in tables.items():
         heads = []
@@ -110,7 +117,8 @@ def remarks(tables: Tables) -> list[str]:
             lost = int((~torch.isfinite(column)).sum())
             if lost:
                 said.append(
-                    f"{lost} of {len(column)} values of {table}.{name} are not finite numbers and are not drawn."
+                    f"{lost} of {len(column)} values of {table}.{name} are not finite numbers and"
+                    " are not drawn."
                 )
     return said
 
@@ -118,7 +126,10 @@ def remarks(tables: Tables) -> list[str]:
 def rows(columns: Mapping[str, Tensor]) -> list[dict]:
     """A table as JSON rows; what is not finite becomes None."""
     lists = {
-        name: [value if abs(value) != float("inf") and value == value else None for value in column.tolist()]
+        name: [
+            value if abs(value) != float("inf") and value == value else None
+            for value in column.tolist()
+        ]
         for name, column in columns.items()
     }
     return [dict(zip(lists, row)) for row in zip(*lists.values())]

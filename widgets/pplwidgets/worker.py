@@ -13,9 +13,10 @@ _all: weakref.WeakSet[Newest] = weakref.WeakSet()
 class Newest:
     """Calls `work(request)` off the caller's thread, for the newest request only.
 
-    Requests that come while one is being worked on replace each other, so that at most one waits. The thread
-    lives only while there is work: an idle worker has none. `work` must deal with its own exceptions; give it a
-    bound method and the worker holds its object only weakly.
+    Requests that come while one is being worked on replace each other, so that at most one waits.
+    The thread
+    lives only while there is work: an idle worker has none. `work` must deal with its own
+    exceptions; give it a bound method and the worker holds its object only weakly.
     """
 
     def __init__(self, work: Callable, name: str = "pplwidgets"):
@@ -28,7 +29,9 @@ class Newest:
         _all.add(self)
 
     def submit(self, request) -> None:
-        """Ask for `work(request)`; a request that still waits is dropped. Nothing happens once closed."""
+        """Ask for `work(request)`; a request that still waits is dropped. Nothing happens once
+        closed.
+        """
         with self._changed:
             if self._closed:
                 return
@@ -43,7 +46,9 @@ class Newest:
             return bool(self._waiting) or self._closed
 
     def settle(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is being worked on; False when `timeout` seconds have passed before that."""
+        """Wait until nothing is being worked on; False when `timeout` seconds have passed before
+        that.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: self._thread is None, timeout)
 
@@ -65,7 +70,9 @@ class Newest:
             try:
                 work(request)
             except Exception:  # the next request must find a worker
-                threading.excepthook(threading.ExceptHookArgs((*_exc_info(), threading.current_thread())))
+                threading.excepthook(
+                    threading.ExceptHookArgs((*_exc_info(), threading.current_thread()))
+                )
             del work, request
 
 

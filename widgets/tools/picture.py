@@ -2,8 +2,8 @@
 
     python widgets/tools/picture.py notes/prior-to-posterior.png
 
-Needs the `lab` and `test` extras and the browser that `make test` uses; starts a JupyterLab of its own on the
-loopback and ends it. The picture is the figure alone, 1.6 pixels to a CSS pixel.
+Needs the `lab` and `test` extras and the browser that `make test` uses; starts a JupyterLab of its
+own on the loopback and ends it. The picture is the figure alone, 1.6 pixels to a CSS pixel.
 """
 
 from __future__ import annotations
@@ -37,20 +37,28 @@ def take(target: Path) -> None:
         (base / "notebooks").mkdir()
         empty = nbformat.v4.new_notebook(metadata=KERNEL)
         nbformat.write(empty, base / "notebooks" / "figure.ipynb")
-        with Lab(base / "notebooks", home=base / "server", settings=ROOT / "tools" / "jupyter") as lab:
+        with Lab(
+            base / "notebooks", home=base / "server", settings=ROOT / "tools" / "jupyter"
+        ) as lab:
             chromium = playwright.chromium.launch(executable_path=str(finder.find()), args=FLAGS)
             page = chromium.new_page(
-                viewport={"width": 1280, "height": 1000}, device_scale_factor=1.6, reduced_motion="reduce"
+                viewport={"width": 1280, "height": 1000},
+                device_scale_factor=1.6,
+                reduced_motion="reduce",
             )
             page.set_default_timeout(120_000)
             notebook = Notebook.open(page, lab, "figure.ipynb", workspace="picture")
             index = notebook.add_cell(CELL)
             notebook.wait_idle()
             figure = Figure.within(notebook.cell(index))
-            figure.root.evaluate("(f, width) => { f.style.width = `${width}px`; f.style.padding = '8px' }", WIDTH)
+            figure.root.evaluate(
+                "(f, width) => { f.style.width = `${width}px`; f.style.padding = '8px' }", WIDTH
+            )
             figure.press("prior mean", *["ArrowLeft"] * 10)
             figure.press("noise", *["ArrowRight"] * 10)
-            page.wait_for_function("f => f.dataset.settled === 'true'", arg=figure.root.element_handle())
+            page.wait_for_function(
+                "f => f.dataset.settled === 'true'", arg=figure.root.element_handle()
+            )
             page.mouse.move(0, 0)
             page.evaluate("document.activeElement.blur()")
             page.wait_for_timeout(1000)  # the chart may still be taking its new width

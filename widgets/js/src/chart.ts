@@ -9,13 +9,20 @@ type Domains = Record<string, Domain>;
 
 const CONTINUOUS = new Set([undefined, "linear", "log", "pow", "sqrt", "symlog", "time", "utc"]);
 const COMPOSED = ["hconcat", "vconcat", "concat", "facet", "repeat"];
-const MARGINS: Record<string, number> = { symbol: 10 }; // px by which marks may overlap the plot's edge
+// px by which marks may overlap the plot's edge
+const MARGINS: Record<string, number> = { symbol: 10 };
 const MARGIN = 2;
 const NARROW = 480; // px of width under which legends stand in two columns
 
 // A figure fetches nothing, whatever its specification says.
 const refuse = () => Promise.reject(new Error("A live figure loads nothing from outside."));
-const loader = { load: refuse, sanitize: refuse, http: refuse, file: refuse, options: {} } as unknown as vega.Loader;
+const loader = {
+  load: refuse,
+  sanitize: refuse,
+  http: refuse,
+  file: refuse,
+  options: {},
+} as unknown as vega.Loader;
 
 export class Chart {
   private view: vega.View | undefined;
@@ -37,7 +44,10 @@ export class Chart {
     return !COMPOSED.some((key) => key in this.spec) && typeof this.spec["width"] !== "number";
   }
 
-  /** Fix every scale that the chart leaves open to what fits these tables; returns whether there is any. */
+  /**
+   * Fix every scale that the chart leaves open to what fits these tables; returns whether there is
+   * any.
+   */
   async hold(tables: Tables): Promise<boolean> {
     this.domains = await this.fitting(tables);
     return Object.keys(this.domains).length > 0;
@@ -60,10 +70,12 @@ export class Chart {
     this.latest = tables;
     if (!this.waiting) {
       this.waiting = true;
-      this.work = this.work.catch(() => undefined).then(() => {
-        this.waiting = false;
-        return this.paint();
-      });
+      this.work = this.work
+        .catch(() => undefined)
+        .then(() => {
+          this.waiting = false;
+          return this.paint();
+        });
     }
     return this.work;
   }
@@ -122,7 +134,11 @@ export class Chart {
   private fill(view: vega.View, names: Set<string>, tables = this.latest): void {
     for (const [name, rows] of tables) {
       // Vega keeps its own marks on a row: give it rows of its own.
-      if (names.has(name)) view.data(name, rows.map((row): Row => ({ ...row })));
+      if (names.has(name))
+        view.data(
+          name,
+          rows.map((row): Row => ({ ...row })),
+        );
     }
   }
 
@@ -165,7 +181,8 @@ function held(made: vega.Spec, domains: Domains): void {
     if (!domain) continue;
     const open = scale as unknown as Record<string, unknown>;
     open["domain"] = domain;
-    for (const key of ["nice", "zero", "padding", "domainMin", "domainMax", "domainRaw"]) delete open[key];
+    for (const key of ["nice", "zero", "padding", "domainMin", "domainMax", "domainRaw"])
+      delete open[key];
   }
 }
 
@@ -185,7 +202,10 @@ function clipped(made: vega.Spec): void {
 }
 
 const quiet = {
-  warn: () => quiet, info: () => quiet, debug: () => quiet, level: () => quiet,
+  warn: () => quiet,
+  info: () => quiet,
+  debug: () => quiet,
+  level: () => quiet,
   error: (...said: readonly unknown[]) => {
     console.error("pplwidgets:", ...said);
     return quiet;

@@ -35,13 +35,15 @@ function range(spec: ControlSpec, id: string, change: Change, say: Say): Built {
   const box = typed(spec, change, say, (value) => void (slider.value = String(value)));
   slider.min = String(spec.low);
   slider.max = String(spec.high);
-  // Any value in the range may be set from elsewhere; only whole numbers are a matter of the control itself.
+  // Any value in the range may be set from elsewhere; only whole numbers are a matter of the
+  // control itself.
   slider.step = spec.whole ? String(spec.step ?? 1) : "any";
   slider.classList.add("pplkit-slider");
   box.el.setAttribute("aria-label", "exact value");
   box.el.setAttribute("aria-describedby", `${id}-label`);
   const step = spec.step ?? (spec.high! - spec.low!) / 100;
-  const snap = (value: number) => within(spec, spec.low! + Math.round((value - spec.low!) / step) * step);
+  const snap = (value: number) =>
+    within(spec, spec.low! + Math.round((value - spec.low!) / step) * step);
   const put = (value: number) => {
     box.show(value);
     slider.setAttribute("aria-valuetext", written(value));
@@ -53,7 +55,14 @@ function range(spec: ControlSpec, id: string, change: Change, say: Say): Built {
     change(value);
   });
   slider.addEventListener("keydown", (event) => {
-    const by = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10 }[event.key];
+    const by = {
+      ArrowRight: 1,
+      ArrowUp: 1,
+      ArrowLeft: -1,
+      ArrowDown: -1,
+      PageUp: 10,
+      PageDown: -10,
+    }[event.key];
     if (by === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
     // With step="any" browsers choose the stride themselves: take the control's own.
     event.preventDefault();
@@ -94,8 +103,11 @@ function typed(spec: ControlSpec, change: Change, say: Say, also: (value: number
     }
     const value = within(spec, asked);
     if (value !== asked) {
-      const limits = spec.low === undefined ? "" : ` from ${written(spec.low)} to ${written(spec.high)}`;
-      say(`${spec.label} takes ${spec.whole ? "whole numbers" : "numbers"}${limits}; held at ${written(value)}.`);
+      const limits =
+        spec.low === undefined ? "" : ` from ${written(spec.low)} to ${written(spec.high)}`;
+      say(
+        `${spec.label} takes ${spec.whole ? "whole numbers" : "numbers"}${limits}; held at ${written(value)}.`,
+      );
     }
     box.value = kept = plain(value);
     also(value);
@@ -119,7 +131,8 @@ function check(_: ControlSpec, id: string, change: Change): Built {
 function select(spec: ControlSpec, id: string, change: Change): Built {
   const list = document.createElement("select");
   list.id = id;
-  for (const [place, choice] of (spec.choices ?? []).entries()) list.add(new Option(choice, String(place)));
+  for (const [place, choice] of (spec.choices ?? []).entries())
+    list.add(new Option(choice, String(place)));
   list.addEventListener("input", () => change(list.selectedIndex));
   return { parts: [list], show: (value) => void (list.selectedIndex = value as number) };
 }
@@ -127,7 +140,10 @@ function select(spec: ControlSpec, id: string, change: Change): Built {
 function text(_: ControlSpec, id: string, change: Change): Built {
   const line = input("text", id);
   line.addEventListener("change", () => change(line.value));
-  return { parts: [line], show: (value) => void (document.activeElement !== line && (line.value = String(value))) };
+  return {
+    parts: [line],
+    show: (value) => void (document.activeElement !== line && (line.value = String(value))),
+  };
 }
 
 function within(spec: ControlSpec, value: number): number {
@@ -149,7 +165,11 @@ function input(type: string, id: string): HTMLInputElement {
   return made;
 }
 
-export function element<K extends keyof HTMLElementTagNameMap>(tag: K, name = "", words = ""): HTMLElementTagNameMap[K] {
+export function element<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  name = "",
+  words = "",
+): HTMLElementTagNameMap[K] {
   const made = document.createElement(tag);
   if (name) made.className = name;
   if (words) made.textContent = words;

@@ -1,7 +1,17 @@
 // A figure in the page: title, chart, caption, controls, and a line that says what happens.
 import { Chart } from "./chart";
 import { controlView, element, shown, type ControlView } from "./controls";
-import type { Answer, Controls, ControlSpec, Model, Picture, Source, Trouble, Wire, Words } from "./protocol";
+import type {
+  Answer,
+  Controls,
+  ControlSpec,
+  Model,
+  Picture,
+  Source,
+  Trouble,
+  Wire,
+  Words,
+} from "./protocol";
 import css from "./style.css";
 import { mode, watchMode } from "./theme";
 import { caption } from "./words";
@@ -44,7 +54,12 @@ export class Figure {
     this.build();
     host.append(this.root);
     const width = Math.floor(this.frame.clientWidth) || 600;
-    this.chart = new Chart(this.frame, model.get("_spec") as Record<string, unknown>, mode(this.root), width);
+    this.chart = new Chart(
+      this.frame,
+      model.get("_spec") as Record<string, unknown>,
+      mode(this.root),
+      width,
+    );
     this.root.dataset["theme"] = mode(this.root);
     this.follow();
     source.hello();
@@ -90,7 +105,11 @@ export class Figure {
     this.specs = this.model.get("_controls") as ControlSpec[];
     this.views = new Map(
       this.specs.map((spec) => {
-        const view = controlView(spec, (value) => this.change({ [spec.name]: value }), (text) => this.say(text));
+        const view = controlView(
+          spec,
+          (value) => this.change({ [spec.name]: value }),
+          (text) => this.say(text),
+        );
         view.show(this.model.get(spec.name) as Wire);
         return [spec.name, view];
       }),
@@ -132,7 +151,8 @@ export class Figure {
     this.root.dataset["theme"] = now;
     const width = Math.floor(this.frame.clientWidth);
     // Nothing is drawn before the first picture, nor while the figure is hidden.
-    if (width > 0 && this.picture) void this.chart.redress(now, width).catch((fault) => this.broken(fault));
+    if (width > 0 && this.picture)
+      void this.chart.redress(now, width).catch((fault) => this.broken(fault));
   }
 
   // -- what the reader does ----------------------------------------------------------------------
@@ -143,7 +163,10 @@ export class Figure {
   }
 
   private reset(): void {
-    this.change({ ...Object.fromEntries(this.specs.map((s) => [s.name, s.initial])), seed: this.words.seed });
+    this.change({
+      ...Object.fromEntries(this.specs.map((s) => [s.name, s.initial])),
+      seed: this.words.seed,
+    });
     this.say("Back at the start.");
   }
 
@@ -234,7 +257,9 @@ export class Figure {
 
   private answered(to: Picture | Trouble): void {
     if (this.notice === this.source.silence) this.notice = "";
-    const now = Object.entries(to.controls).every(([name, value]) => this.model.get(name) === value);
+    const now = Object.entries(to.controls).every(
+      ([name, value]) => this.model.get(name) === value,
+    );
     for (const name of ["busy", "silent"]) this.cancel(name);
     if (now && to.seed === this.model.get("seed")) {
       this.root.dataset["settled"] = "true";
@@ -254,12 +279,17 @@ export class Figure {
     if (this.gone) parts.push(element("p", "pplkit-gone", this.gone));
     if (trouble) {
       const said = element("div", "pplkit-trouble");
-      said.append(element("p", "", "The function of this figure failed; the last good picture stays."));
-      said.append(element("pre", "", trouble.where ? `${trouble.where}\n${trouble.text}` : trouble.text));
+      said.append(
+        element("p", "", "The function of this figure failed; the last good picture stays."),
+      );
+      said.append(
+        element("pre", "", trouble.where ? `${trouble.where}\n${trouble.text}` : trouble.text),
+      );
       parts.push(said);
     }
     if (this.notice) parts.push(element("p", "", this.notice));
-    if (!trouble) for (const remark of this.picture?.remarks ?? []) parts.push(element("p", "", remark));
+    if (!trouble)
+      for (const remark of this.picture?.remarks ?? []) parts.push(element("p", "", remark));
     const words = parts.map((part) => part.textContent).join("\n");
     if (status.textContent === words && status.childElementCount === parts.length) return;
     status.replaceChildren(...parts);
@@ -271,7 +301,9 @@ export class Figure {
     const before = (this.spoken ??= picture.controls);
     const moved = this.specs.filter(({ name }) => picture.controls[name] !== before[name]);
     this.spoken = picture.controls;
-    const values = moved.map((spec) => `${spec.label} ${shown(spec, picture.controls[spec.name] ?? null)}`);
+    const values = moved.map(
+      (spec) => `${spec.label} ${shown(spec, picture.controls[spec.name] ?? null)}`,
+    );
     if (moved.length) this.live.textContent = [values.join(", "), words || "redrawn"].join(". ");
     if (await this.chart.outside(picture.tables)) {
       this.fit.hidden = false;
@@ -298,7 +330,8 @@ export class Figure {
 /** One style sheet per page, the newest runtime's. */
 function addStyle(): void {
   const id = "pplkit-style";
-  const style = document.getElementById(id) ?? Object.assign(document.createElement("style"), { id });
+  const style =
+    document.getElementById(id) ?? Object.assign(document.createElement("style"), { id });
   if (style.textContent !== css) style.textContent = css;
   if (!style.isConnected) document.head.append(style);
 }

@@ -10,7 +10,8 @@ interface KernelConnection {
 
 const ENDS = new Set(["restarting", "autorestarting", "terminating", "dead"]);
 const HEARD = new Set(["trouble", "notice", "working"]);
-const GONE = "The kernel that computes this figure is gone; its last picture stays. Run the cell again.";
+const GONE =
+  "The kernel that computes this figure is gone; its last picture stays. Run the cell again.";
 
 export class KernelSource implements Source {
   readonly silence =
@@ -25,12 +26,14 @@ export class KernelSource implements Source {
   listen(hear: (answer: Answer) => void): () => void {
     const { model } = this;
     const custom = (content: any, buffers: DataView[]) => {
-      if (content?.kind === "picture") hear({ ...content, tables: unpack(content.tables, buffers) });
+      if (content?.kind === "picture")
+        hear({ ...content, tables: unpack(content.tables, buffers) });
       else if (HEARD.has(content?.kind)) hear(content);
     };
     const gone = () => hear({ kind: "gone", text: GONE });
     const status = (_: unknown, now: string) => ENDS.has(now) && gone();
-    // JupyterLab tells a widget that its kernel is restarted, but not that it died: ask the connection too.
+    // JupyterLab tells a widget that its kernel is restarted, but not that it died: ask the
+    // connection too.
     const kernel = (model.widget_manager as { kernel?: KernelConnection } | undefined)?.kernel;
     model.on("msg:custom", custom);
     model.on("comm_live_update", gone);

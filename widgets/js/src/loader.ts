@@ -1,5 +1,5 @@
-// Copied into the state of every figure, so it stays tiny: it fetches the runtime from the kernel, once per page
-// and version, and hands over.
+// Copied into the state of every figure, so it stays tiny: it fetches the runtime from the kernel,
+// once per page and version, and hands over.
 import type { Model } from "./protocol";
 import type { mount } from "./runtime";
 
@@ -9,7 +9,8 @@ interface Runtime {
 
 const BUSY_AFTER = 4_000; // ms until a reader is told what the figure waits for
 const AGAIN_AFTER = 15_000; // ms until the kernel is asked again
-const BUSY = "This figure waits for its kernel, which is busy or gone. It draws as soon as the kernel answers.";
+const BUSY =
+  "This figure waits for its kernel, which is busy or gone. It draws as soon as the kernel answers.";
 const KEY = Symbol.for("pplwidgets.runtimes");
 
 /** A runtime that is on its way to this page, or here. */
@@ -32,7 +33,10 @@ function coming(hash: string): Coming {
   return known;
 }
 
-/** The runtime; the first figure of a page asks its kernel at once, the others when that took too long. */
+/**
+ * The runtime; the first figure of a page asks its kernel at once, the others when that took too
+ * long.
+ */
 async function runtime(model: Model, signal?: AbortSignal): Promise<Runtime> {
   const hash = model.get("_runtime") as string;
   const first = !runtimes.has(hash);
@@ -64,7 +68,15 @@ async function load(data: DataView): Promise<Runtime> {
   }
 }
 
-async function render({ model, el, signal }: { model: Model; el: HTMLElement; signal?: AbortSignal }) {
+async function render({
+  model,
+  el,
+  signal,
+}: {
+  model: Model;
+  el: HTMLElement;
+  signal?: AbortSignal;
+}) {
   const waiting = document.createElement("p");
   waiting.setAttribute("role", "status");
   waiting.textContent = "Loading the figure …";

@@ -1,5 +1,6 @@
-// What a figure and the place that computes for it say to each other. The kernel speaks this today; whatever
-// computes in a page without a kernel will speak it too, and nothing else in here will notice.
+// What a figure and the place that computes for it say to each other. The kernel speaks this today;
+// whatever computes in a page without a kernel will speak it too, and nothing else in here will
+// notice.
 
 export type Wire = number | boolean | string | null;
 export type Controls = Record<string, Wire>;

@@ -4,7 +4,11 @@ import { KernelSource } from "./kernel";
 import type { Model, Source } from "./protocol";
 
 /** Draw the model's figure into `el`; returns how to take it away. */
-export function mount(model: Model, el: HTMLElement, source: Source = new KernelSource(model)): () => void {
+export function mount(
+  model: Model,
+  el: HTMLElement,
+  source: Source = new KernelSource(model),
+): () => void {
   const figure = new Figure(model, el, source);
   return () => figure.close();
 }

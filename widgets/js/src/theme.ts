@@ -5,7 +5,10 @@ export type Mode = "light" | "dark";
 
 type Config = Record<string, unknown>;
 
-/** What the page says of itself: JupyterLab, Sphinx themes, editors; else the paper the figure stands on. */
+/**
+ * What the page says of itself: JupyterLab, Sphinx themes, editors; else the paper the figure
+ * stands on.
+ */
 export function mode(el: HTMLElement): Mode {
   const lab = document.body.dataset.jpThemeLight;
   if (lab !== undefined) return lab === "false" ? "dark" : "light";
@@ -22,7 +25,10 @@ export function mode(el: HTMLElement): Mode {
 /** Call `follow` whenever the page's theme may have changed; returns how to stop. */
 export function watchMode(follow: () => void): () => void {
   const seen = new MutationObserver(follow);
-  const what = { attributes: true, attributeFilter: ["class", "style", "data-theme", "data-mode", "data-jp-theme-light"] };
+  const what = {
+    attributes: true,
+    attributeFilter: ["class", "style", "data-theme", "data-mode", "data-jp-theme-light"],
+  };
   seen.observe(document.documentElement, what);
   seen.observe(document.body, what);
   const system = matchMedia("(prefers-color-scheme: dark)");

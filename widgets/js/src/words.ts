@@ -1,4 +1,5 @@
-// Numbers and captions in words; the same rules as `captions.py`, which writes them where no page is.
+// Numbers and captions in words; the same rules as `captions.py`, which writes them where no page
+// is.
 import type { Controls, ControlSpec, Tables, Wire } from "./protocol";
 
 const PLACE = /\{(\w+)(?:\.(\w+))?(?::\.(\d)f)?\}/g;
@@ -23,12 +24,19 @@ export function shown(control: ControlSpec, value: Wire): string {
   return control.kind === "select" ? (control.choices?.[value as number] ?? "") : written(value);
 }
 
-export function caption(template: string, specs: ControlSpec[], controls: Controls, tables: Tables): string {
+export function caption(
+  template: string,
+  specs: ControlSpec[],
+  controls: Controls,
+  tables: Tables,
+): string {
   return template.replace(PLACE, (_, name: string, column?: string, digits?: string) => {
     const places = digits === undefined ? undefined : Number(digits);
     if (column !== undefined) return written(tables.get(name)?.[0]?.[column], places);
     const spec = specs.find((each) => each.name === name);
     const value = controls[name] ?? null;
-    return spec && spec.kind !== "range" && spec.kind !== "number" ? shown(spec, value) : written(value, places);
+    return spec && spec.kind !== "range" && spec.kind !== "number"
+      ? shown(spec, value)
+      : written(value, places);
   });
 }
