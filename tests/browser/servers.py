@@ -153,8 +153,7 @@ class Site:
 
     def __init__(self, folder: Path, prefix: str = "/a/b/"):
         handler = functools.partial(_Handler, folder=str(folder), prefix=prefix)
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.folder = folder
         self.url = f"http://127.0.0.1:{self._server.server_port}{prefix}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -166,6 +165,13 @@ class Site:
     def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        # A browser that leaves a page hangs up in the middle of an answer: nobody's fault.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
