@@ -92,6 +92,12 @@ class Message:
         """`log_prob`, summed: a scalar."""
         return self.log_prob.sum()
 
+    def __copy__(self) -> Message:
+        twin = object.__new__(Message)
+        for name in Message.__slots__:
+            setattr(twin, name, getattr(self, name))
+        return twin
+
     def __getitem__(self, key: str) -> Any:
         return getattr(self, _PYRO_KEYS.get(key, key))
 

@@ -385,6 +385,15 @@ def test_subsample_and_param_follow_the_rows_of_a_plate():
             subsample(torch.zeros(7), event_dim=0)
 
 
+def test_a_trace_keeps_what_it_saw():
+    def program():
+        with plate("data", 4, subsample_size=2):
+            return param("p", torch.zeros(4), event_dim=0)
+
+    tr = handlers.trace(program).get_trace()
+    assert tr.nodes["p"].value.shape == (4,) and tr.nodes["_RETURN"].value.shape == (2,)
+
+
 def test_plate_stack():
     with plate_stack("p", [4, 3, 2]):
         assert sample("x", dist.Normal(0.0, 1.0)).shape == (4, 3, 2)
