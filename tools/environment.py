@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import locale
 import os
 import re
 import shutil
@@ -78,7 +79,25 @@ def variables() -> dict[str, str]:
     }
     # A module path or an outer make's flags would reach into the environment from outside.
     outside = {"PYTHONHOME", "PYTHONPATH", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKE_TERMOUT"}
-    return {name: value for name, value in os.environ.items() if name not in outside} | mine
+    kept = {name: value for name, value in os.environ.items() if name not in outside}
+    return kept | mine | _utf8_locale()
+
+
+def _utf8_locale():
+    """What gives a program a UTF-8 locale where the user's is another.
+
+    Python's UTF-8 mode is not enough: 3.11 and 3.12 read .pth files, which hold the path of this
+    folder, in the locale's encoding all the same.
+    """
+    if locale.getencoding().lower().replace("-", "") == "utf8":
+        return {}
+    before = locale.setlocale(locale.LC_CTYPE)
+    for name in ("C.UTF-8", "C.utf8", "en_US.UTF-8"):
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_CTYPE, name)
+            locale.setlocale(locale.LC_CTYPE, before)
+            return {"LC_ALL" if os.environ.get("LC_ALL") else "LC_CTYPE": name}
+    return {}
 
 
 def _make(extras, key):
@@ -275,6 +294,7 @@ def _version(python):
     try:
         ended = subprocess.run(
             [str(python), "-I", "-c", "import sys; print(*sys.version_info[:2])"],
+            env=variables(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -164,3 +164,20 @@ def test_the_course_is_served_at_the_next_free_port(tmp_path):
                     assert answer.read() == b"\0asm"
             finally:
                 server.terminate()
+
+
+def test_what_runs_in_the_environment_has_a_utf_8_locale():
+    asked = (
+        "import subprocess, sys; from tools import environment\n"
+        "words = [sys.executable, '-c', 'import locale; print(locale.getencoding())']\n"
+        "subprocess.run(words, env=environment.variables(), check=True)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C"},
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert ended.stdout.strip().lower() == "utf-8"
