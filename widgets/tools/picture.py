@@ -1,6 +1,6 @@
 """Takes the README's picture: the real widget, in a real JupyterLab, in a real browser.
 
-    python widgets/tools/picture.py notes/prior-to-posterior.png
+    python widgets/tools/picture.py book/_static/prior-to-posterior.png
 
 Needs the `lab` and `test` extras and the browser that `make test` uses; starts a JupyterLab of its
 own on the loopback and ends it. The picture is the figure alone, 1.6 pixels to a CSS pixel.
