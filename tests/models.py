@@ -781,7 +781,7 @@ def linear_regression(ppl, n, new):
     def model(x, y):
         w = ppl.sample("w", dist.Normal(new.zeros(3), new(2.0)).to_event(1))
         with ppl.plate("data", len(y)):
-            ppl.sample("obs", dist.Normal(x @ w, 0.7), obs=y)
+            ppl.sample("obs", dist.Normal((w * x).sum(-1), 0.7), obs=y)
 
     def guide(x, y):
         loc = ppl.param("loc", new([0.1, 0.2, -0.1]))
