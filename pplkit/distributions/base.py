@@ -22,8 +22,8 @@ from .pathwise import fresh_draws
 class _FamilyType(type):
     """Makes distributions: parameters may be numbers, lists, NumPy arrays or tensors.
 
-    Their values are not checked here but where they are used, with the site's name; shapes that do not fit
-    together are refused at once.
+    Their values are not checked here but where they are used, with the site's name; shapes that do
+    not fit together are refused at once.
     """
 
     def __call__(cls, *args, **kwargs):
@@ -37,8 +37,17 @@ class _FamilyType(type):
             # A family inside this one could not be made: say it of this one.
             if fault.__cause__ is None or not args and not kwargs:
                 raise
-            raise errors.not_constructed(cls.__name__, _given(cls, args, kwargs), fault.__cause__) from fault
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, AssertionError) as fault:
+            raise errors.not_constructed(
+                cls.__name__, _given(cls, args, kwargs), fault.__cause__
+            ) from fault
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+            IndexError,
+            AttributeError,
+            AssertionError,
+        ) as fault:
             given = _given(cls, args, kwargs)
             if given is None:
                 raise  # a wrong or missing argument: Python says so best
@@ -68,11 +77,14 @@ def _given(cls: type, args, kwargs) -> dict | None:
 
 
 def _as_parameters(cls: type, args, kwargs) -> tuple[tuple, dict]:
-    """Lists, arrays and whole numbers in the place of real parameters become floating-point tensors."""
+    """Lists, arrays and whole numbers in the place of real parameters become floating-point
+    tensors.
+    """
     names = [name for name in _signature(cls).parameters if name != "self"]
     named = dict(zip(names, args, strict=False))
     return (
-        tuple(_as_parameter(cls, name, value) for name, value in named.items()) + args[len(named) :],
+        tuple(_as_parameter(cls, name, value) for name, value in named.items())
+        + args[len(named) :],
         {name: _as_parameter(cls, name, value) for name, value in kwargs.items()},
     )
 
@@ -91,18 +103,19 @@ def _as_parameter(cls: type, name: str, value):
 class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
     """What every family of pplkit has in addition to its namesake in `torch.distributions`.
 
-    A shape has three parts, from left to right: sample (independent draws of one call), batch (independent,
-    perhaps differently distributed, variables) and event (the parts of one variable)::
+    A shape has three parts, from left to right: sample (independent draws of one call), batch
+    (independent, perhaps differently distributed, variables) and event (the parts of one
+    variable)::
 
         d.sample(s).shape == s + d.batch_shape + d.event_shape
         d.log_prob(d.sample(s)).shape == s + d.batch_shape
 
-    Parameters of different shapes broadcast to the batch shape. They are checked when the distribution is
-    used: `sample`, `rsample`, `log_prob`, `cdf` and `icdf` raise DistributionError outside their domain, and
-    `log_prob` does for a value outside the support.
+    Parameters of different shapes broadcast to the batch shape. They are checked when the
+    distribution is used: `sample`, `rsample`, `log_prob`, `cdf` and `icdf` raise DistributionError
+    outside their domain, and `log_prob` does for a value outside the support.
 
-    A family of one's own derives from this class and overrides `sample` (or `rsample`, with `has_rsample =
-    True`) and `log_prob`.
+    A family of one's own derives from this class and overrides `sample` (or `rsample`, with
+    `has_rsample = True`) and `log_prob`.
 
     >>> import pplkit.distributions as dist
     >>> d = dist.Normal(torch.zeros(3), 1.0)
@@ -115,20 +128,24 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
     _seen: Callable | None = None  # a weak reference to the value last found inside the support
 
     def __call__(self, sample_shape=torch.Size()) -> Tensor:
-        """A draw, of shape `sample_shape + batch_shape + event_shape`; differentiable where possible."""
+        """A draw, of shape `sample_shape + batch_shape + event_shape`; differentiable where
+        possible.
+        """
         return self.rsample(sample_shape) if self.has_rsample else self.sample(sample_shape)
 
-    # -- what is asked of a family; those of pplkit override the hooks below -----------------------------------
+    # -- what is asked of a family; those of pplkit override the hooks below -----------------------
     def sample(self, sample_shape=torch.Size()) -> Tensor:
         """A draw without gradient, of shape `sample_shape + batch_shape + event_shape`."""
         return _drawn(self, self._sample, sample_shape)
 
     def rsample(self, sample_shape=torch.Size()) -> Tensor:
-        """A draw with gradients to the parameters, of shape `sample_shape + batch_shape + event_shape`."""
+        """A draw with gradients to the parameters, of shape `sample_shape + batch_shape +
+        event_shape`.
+        """
         return _drawn(self, self._rsample, sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, or log-mass, of `value`; shape: that of `value` less its event dimensions."""
+        """Log-density, or log-mass, of `value`; shape: `value`'s less its event dimensions."""
         checks.parameters(self)
         value = self._as_value(value)
         checks.value(self, value)
@@ -160,13 +177,19 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
         return super().icdf(value)
 
     def _as_value(self, value) -> Tensor:
-        """Numbers, and tensors of whole numbers or truth values, in the parameters' floating-point type."""
+        """Numbers, and tensors of whole numbers or truth values, in the parameters' floating-point
+        type.
+        """
         if isinstance(value, Tensor) and value.is_floating_point():
             return value
         kind = floating(self)
         if isinstance(value, Tensor):
             return value if kind is None else value.to(kind.dtype)
-        return torch.as_tensor(value) if kind is None else torch.as_tensor(value, dtype=kind.dtype, device=kind.device)
+        return (
+            torch.as_tensor(value)
+            if kind is None
+            else torch.as_tensor(value, dtype=kind.dtype, device=kind.device)
+        )
 
     def relations(self) -> Iterable[tuple[str, Tensor, Constraint]]:
         """What parameters must satisfy together: (name, value, constraint) of each."""
@@ -182,14 +205,16 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
         return isinstance(getattr(type(self), name, None), lazy_property) or not hasattr(self, name)
 
     def parts(self) -> Iterable[Distribution]:
-        """The distributions that this one was made of, whose parameters are checked as their own."""
+        """The distributions that this one is made of; their parameters are checked as theirs."""
         inner = self.__dict__.get("base_dist")
         return (inner,) if inner is not None and not self.arg_constraints else ()
 
-    # -- shapes ------------------------------------------------------------------------------------------------
+    # -- shapes ------------------------------------------------------------------------------------
     @classmethod
     def _adopted(cls, fn: torch_dist.Distribution) -> Distribution | None:
-        """`fn`, of torch's class of this name, as one of ours; None when a copy of its attributes will do."""
+        """`fn`, of torch's class of this name, as one of ours; None when a copy of its attributes
+        will do.
+        """
         return None
 
     @property
@@ -251,15 +276,21 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
         return Independent(base, declared + n) if declared + n else base
 
     def mask(self, mask: bool | Tensor) -> Distribution:
-        """Let the log-probability count only where `mask`, which broadcasts with the batch shape, is true.
+        """Let the log-probability count only where `mask`, which broadcasts with the batch shape,
+        is true.
 
         >>> import pplkit.distributions as dist
-        >>> dist.Normal(torch.zeros(2), 1.0).mask(torch.tensor([True, False])).log_prob(torch.zeros(2))
+        >>> d = dist.Normal(torch.zeros(2), 1.0).mask(torch.tensor([True, False]))
+        >>> d.log_prob(torch.zeros(2))
         tensor([-0.9189,  0.0000])
         """
         from .wrappers import MaskedDistribution
 
         return MaskedDistribution(self, mask)
+
+    def __getstate__(self) -> dict:
+        # A weak reference cannot be pickled.
+        return {name: value for name, value in self.__dict__.items() if name != "_seen"}
 
     def __repr__(self) -> str:
         inner = [f"{name}: {_shown(getattr(self, name))}" for name in self.stated()]
@@ -280,7 +311,9 @@ def _drawn(self: Distribution, draw: Callable, sample_shape) -> Tensor:
 
 @functools.cache
 def _made_here(cls: type) -> bool:
-    """Whether instances are built by the engine or torch, so that torch's way of copying them is safe."""
+    """Whether instances are built by the engine or torch, so that torch's way of copying them is
+    safe.
+    """
     owner = next(c for c in cls.__mro__ if "__init__" in c.__dict__)
     return owner.__module__.startswith(("pplkit.", "torch."))
 
@@ -302,14 +335,18 @@ def floating(fn: torch_dist.Distribution) -> Tensor | None:
 
 def parameters(*values) -> tuple[Tensor, ...]:
     """Numbers and tensors, broadcast to one shape; floating point."""
-    return tuple(v if v.is_floating_point() else v.to(torch.get_default_dtype()) for v in broadcast_all(*values))
+    return tuple(
+        v if v.is_floating_point() else v.to(torch.get_default_dtype())
+        for v in broadcast_all(*values)
+    )
 
 
 class Family(Distribution):
     """A family of pplkit's own: torch has none of this name.
 
-    Its parameters are the attributes that `arg_constraints` names, of batch shape and, on its right, as many
-    dimensions as the constraint's events have; `_inner` names attributes that are distributions.
+    Its parameters are the attributes that `arg_constraints` names, of batch shape and, on its
+    right, as many dimensions as the constraint's events have; `_inner` names attributes that are
+    distributions.
     """
 
     _inner: tuple[str, ...] = ()
@@ -339,7 +376,8 @@ class Family(Distribution):
 
 
 class Independent(Distribution, torch_dist.Independent):
-    """A distribution whose rightmost batch dimensions are parts of one variable; made by `.to_event(n)`.
+    """A distribution whose rightmost batch dimensions are parts of one variable; made by
+    `.to_event(n)`.
 
     Args:
         base_distribution: the distribution of the parts.

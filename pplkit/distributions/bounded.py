@@ -95,8 +95,9 @@ class LogUniform(Family):
 
 
 class Beta(Distribution, torch_dist.Beta):
-    """A number between 0 and 1: what a proportion may be, after concentration1 - 1 hits and concentration0 - 1
-    misses. Its density is proportional to x^(concentration1 - 1) (1 - x)^(concentration0 - 1).
+    """A number between 0 and 1: what a proportion may be, after concentration1 - 1 hits and
+    concentration0 - 1 misses. Its density is proportional to x^(concentration1 - 1) (1 -
+    x)^(concentration0 - 1).
 
     Args:
         concentration1: > 0; draws towards 1.
@@ -117,7 +118,8 @@ class Beta(Distribution, torch_dist.Beta):
 
 
 class AffineBeta(Family):
-    """A beta-distributed number, stretched and moved: loc + scale Beta(concentration1, concentration0).
+    """A beta-distributed number, stretched and moved: loc + scale Beta(concentration1,
+    concentration0).
 
     Args:
         concentration1, concentration0: > 0, as of `Beta`.
@@ -184,7 +186,8 @@ class AffineBeta(Family):
 
 
 class Kumaraswamy(Distribution, torch_dist.Kumaraswamy):
-    """Much like `Beta`, with a distribution function in closed form: 1 - (1 - x^concentration1)^concentration0.
+    """Much like `Beta`, with a distribution function in closed form: 1 - (1 -
+    x^concentration1)^concentration0.
 
     Args:
         concentration1: > 0; draws towards 1.
@@ -196,7 +199,12 @@ class Kumaraswamy(Distribution, torch_dist.Kumaraswamy):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         a, b = self.concentration1, self.concentration0
-        return a.log() + b.log() + torch.xlogy(a - 1, value) + torch.special.xlog1py(b - 1, -(value**a))
+        return (
+            a.log()
+            + b.log()
+            + torch.xlogy(a - 1, value)
+            + torch.special.xlog1py(b - 1, -(value**a))
+        )
 
     def _cdf(self, value: Tensor) -> Tensor:
         a, b = self.concentration1, self.concentration0
@@ -208,7 +216,8 @@ class Kumaraswamy(Distribution, torch_dist.Kumaraswamy):
 
 
 class ContinuousBernoulli(Distribution, torch_dist.ContinuousBernoulli):
-    """A number between 0 and 1, of density proportional to probs^x (1 - probs)^(1 - x): a pixel's brightness.
+    """A number between 0 and 1, of density proportional to probs^x (1 - probs)^(1 - x): a pixel's
+    brightness.
 
     Args:
         probs: between 0 and 1 (it is not the mean); or instead
@@ -260,8 +269,8 @@ class _Relaxed:
 
 
 class RelaxedBernoulli(_Relaxed, Family, torch_dist.RelaxedBernoulli):
-    """A coin softened: a number between 0 and 1 that tends to either end as the temperature falls. It is
-    sigmoid((logits + L) / temperature), where L is a standard logistic number.
+    """A coin softened: a number between 0 and 1 that tends to either end as the temperature falls.
+    It is sigmoid((logits + L) / temperature), where L is a standard logistic number.
 
     Args:
         temperature: > 0.
@@ -382,7 +391,9 @@ class TruncatedNormal(Family):
         yield "high", self.high, constraints.greater_than(self.low)
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
-        """The bounds in standard units; an infinite one as a number so large that it makes no difference."""
+        """The bounds in standard units; an infinite one as a number so large that it makes no
+        difference.
+        """
         return self._standard(self.low), self._standard(self.high)
 
     def _standard(self, bound: Tensor) -> Tensor:
@@ -391,7 +402,9 @@ class TruncatedNormal(Family):
         return torch.where(finite, z, torch.where(bound > 0, _ENDLESS, -_ENDLESS))
 
     def _in_left_tail(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The bounds, mirrored where that brings them nearer to the left tail, and where they are mirrored."""
+        """The bounds, mirrored where that brings them nearer to the left tail, and where they are
+        mirrored.
+        """
         a, b = self._bounds()
         mirrored = a + b > 0
         return torch.where(mirrored, -b, a), torch.where(mirrored, -a, b), mirrored
@@ -416,9 +429,7 @@ class TruncatedNormal(Family):
         a, b, mirrored = self._in_left_tail()
         share = torch.where(mirrored, 1 - value, value)
         # Phi(z) is (1 - share) Phi(a) + share Phi(b).
-        log_p = torch.logaddexp(
-            torch.log1p(-share) + log_ndtr(a), share.log() + log_ndtr(b)
-        )
+        log_p = torch.logaddexp(torch.log1p(-share) + log_ndtr(a), share.log() + log_ndtr(b))
         z = torch.minimum(torch.maximum(_log_ndtri(log_p), a), b)
         value = self.loc + self.scale * torch.where(mirrored, -z, z)
         return torch.minimum(torch.maximum(value, self.low), self.high)
@@ -457,8 +468,8 @@ def _log_ndtri(log_p: Tensor) -> Tensor:
     """z of which log Phi(z) = log_p."""
     far = log_p < -5.0
     near = torch.special.ndtri(torch.where(far, -1.0, log_p).exp())
-    # log Phi is concave and close to a parabola in the tail: Newton's steps converge at once. The last one
-    # alone is differentiated, which gives the derivative of the root.
+    # log Phi is concave and close to a parabola in the tail: Newton's steps converge at once. The
+    # last one alone is differentiated, which gives the derivative of the root.
     log_p = torch.where(far, log_p, -5.0)
     z = -(-2 * log_p.detach()).sqrt()
     for _ in range(6):
@@ -478,10 +489,12 @@ class VonMises(Distribution, torch_dist.VonMises):
 
     Args:
         loc: mean direction, in radians.
-        concentration: > 0; for large values much like a normal distribution of precision `concentration`.
+        concentration: > 0; for large values much like a normal distribution of precision
+            `concentration`.
 
-    Draws are from -pi to pi; mean and variance are those of the direction (the variance is between 0 and 1).
-    A draw is made by rejection: how often to try depends on the numbers, so it works outside `vmap` alone.
+    Draws are from -pi to pi; mean and variance are those of the direction (the variance is between
+    0 and 1). A draw is made by rejection: how often to try depends on the numbers, so it works
+    outside `vmap` alone.
 
     >>> VonMises(0.0, 4.0).variance
     tensor(0.1365)

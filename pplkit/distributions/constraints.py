@@ -1,4 +1,5 @@
-"""Where a value must lie: torch's constraints, and those that a probabilistic program needs besides.
+"""Where a value must lie: torch's constraints, and those that a probabilistic program needs
+besides.
 
 `param(name, init, constraint=...)` and the algorithms that move over unconstrained space use
 `biject_to(constraint)`, a smooth bijection from all of a real space onto the constrained set.
@@ -9,17 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.distributions import constraints as _torch
-from torch.distributions.constraints import *  # noqa: F403
-from torch.distributions.constraints import Constraint, independent, positive
+from torch.distributions.constraints import *
+from torch.distributions.constraints import Constraint, independent, positive, real
 
 __all__ = [
     *_torch.__all__,
-    "anything", "corr_matrix", "either", "integer", "masked", "ordered_vector", "positive_ordered_vector",
-    "positive_vector", "softplus_lower_cholesky", "softplus_positive", "sphere", "unit_lower_cholesky", "weights",
+    "anything", "corr_matrix", "either", "integer", "masked", "ordered_vector",
+    "positive_ordered_vector", "positive_vector", "softplus_lower_cholesky", "softplus_positive",
+    "sphere", "unit_lower_cholesky", "weights",
 ]  # fmt: skip
 
 
-class _Anything(type(real)):  # noqa: F405
+class _Anything(type(real)):
     """Any number, NaN too."""
 
     def check(self, value: Tensor) -> Tensor:
@@ -114,7 +116,7 @@ class _Weights(Constraint):
         return (value >= 0).all(-1) & (total > 0) & total.isfinite()
 
 
-class masked(Constraint):  # noqa: N801
+class masked(Constraint):
     """`constraint` where `mask` is true, anything elsewhere."""
 
     def __init__(self, constraint: Constraint, mask: Tensor):
@@ -129,7 +131,7 @@ class masked(Constraint):  # noqa: N801
         return f"{self.constraint} (where the mask is true)"
 
 
-class either(Constraint):  # noqa: N801
+class either(Constraint):
     """`one` where `mask` is true, `other` elsewhere."""
 
     def __init__(self, mask: Tensor, one: Constraint, other: Constraint):

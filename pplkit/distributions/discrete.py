@@ -50,7 +50,8 @@ class Binomial(Distribution, torch_dist.Binomial):
 
 
 class Geometric(Distribution, torch_dist.Geometric):
-    """How many coin flips fail before the first that succeeds: mass (1 - probs)^x probs, for x = 0, 1, 2, ...
+    """How many coin flips fail before the first that succeeds: mass (1 - probs)^x probs, for x = 0,
+    1, 2, ...
 
     Args:
         probs: of success, above 0, at most 1; or instead
@@ -106,7 +107,8 @@ class Poisson(Distribution, torch_dist.Poisson):
 
 
 class NegativeBinomial(Distribution, torch_dist.NegativeBinomial):
-    """How many coin flips succeed before `total_count` have failed: a Poisson count of uncertain rate.
+    """How many coin flips succeed before `total_count` have failed: a Poisson count of uncertain
+    rate.
 
     Args:
         total_count: failures, 0 or greater, not necessarily whole.
@@ -171,7 +173,8 @@ class GammaPoisson(Family):
 
 
 class BetaBinomial(Family):
-    """How many of `total_count` coin flips succeed, with a coin drawn from Beta(concentration1, concentration0).
+    """How many of `total_count` coin flips succeed, with a coin drawn from Beta(concentration1,
+    concentration0).
 
     Args:
         concentration1, concentration0: of the beta distribution, > 0.
@@ -230,7 +233,9 @@ def _log_beta(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Weights(Distribution):
-    """What the categorical families share: `probs` are weights, and must be so before they are normalised."""
+    """What the categorical families share: `probs` are weights, and must be so before they are
+    normalised.
+    """
 
     _weights: Tensor | None = None
 
@@ -280,12 +285,13 @@ class Categorical(Weights, torch_dist.Categorical):
 
 
 class OrderedLogistic(Categorical):
-    """One of K ordered categories, 0 ... K - 1: where a logistic number around `predictor` falls between the
-    cutpoints. P(x <= k) = sigmoid(cutpoints[k] - predictor).
+    """One of K ordered categories, 0 ... K - 1: where a logistic number around `predictor` falls
+    between the cutpoints. P(x <= k) = sigmoid(cutpoints[k] - predictor).
 
     Args:
         predictor: any real number.
-        cutpoints: increasing, shape `(..., K - 1)`; its batch shape broadcasts with the predictor's.
+        cutpoints: increasing, shape `(..., K - 1)`; its batch shape broadcasts with the
+            predictor's.
 
     >>> OrderedLogistic(0.0, torch.tensor([-1.0986, 0.0])).probs
     tensor([0.2500, 0.2500, 0.5000])
@@ -300,7 +306,8 @@ class OrderedLogistic(Categorical):
         self.predictor = predictor.expand(batch_shape)
         self.cutpoints = cutpoints.expand(batch_shape + cutpoints.shape[-1:])
         z = self.cutpoints - self.predictor.unsqueeze(-1)
-        # log(sigmoid(b) - sigmoid(a)) = logsigmoid(b) + logsigmoid(-a) + log(1 - exp(a - b)), for a < b.
+        # log(sigmoid(b) - sigmoid(a)) = logsigmoid(b) + logsigmoid(-a) + log(1 - exp(a - b)), for a
+        # < b.
         between = F.logsigmoid(z[..., 1:]) + F.logsigmoid(-z[..., :-1])
         between = between + (-torch.expm1(z[..., :-1] - z[..., 1:])).log()
         logits = torch.cat([F.logsigmoid(z[..., :1]), between, F.logsigmoid(-z[..., -1:])], -1)
@@ -329,7 +336,9 @@ class OneHotCategorical(Weights, torch_dist.OneHotCategorical):
     def __init__(self, probs=None, logits=None, validate_args=None):
         inner = self._categorical = weighted(self, probs, logits)
         event_shape = inner.param_shape[-1:]
-        torch_dist.Distribution.__init__(self, inner.batch_shape, event_shape, validate_args=validate_args)
+        torch_dist.Distribution.__init__(
+            self, inner.batch_shape, event_shape, validate_args=validate_args
+        )
 
     def _sample(self, sample_shape: torch.Size) -> Tensor:
         index = self._categorical._sample(sample_shape)
@@ -343,7 +352,9 @@ class OneHotCategorical(Weights, torch_dist.OneHotCategorical):
         return self._categorical.stated()
 
 
-class OneHotCategoricalStraightThrough(OneHotCategorical, torch_dist.OneHotCategoricalStraightThrough):
+class OneHotCategoricalStraightThrough(
+    OneHotCategorical, torch_dist.OneHotCategoricalStraightThrough
+):
     """`OneHotCategorical`, with a gradient: that of `probs`, as if a draw were its mean.
 
     Args:
@@ -372,11 +383,15 @@ class Multinomial(Weights, torch_dist.Multinomial):
 
     def __init__(self, total_count=1, probs=None, logits=None, validate_args=None):
         if not isinstance(total_count, int) or isinstance(total_count, bool) or total_count < 0:
-            raise ValueError(f"total_count must be one whole number, 0 or greater, not {total_count!r}")
+            raise ValueError(
+                f"total_count must be one whole number, 0 or greater, not {total_count!r}"
+            )
         self.total_count = total_count
         inner = self._categorical = weighted(self, probs, logits)
         event_shape = inner.param_shape[-1:]
-        torch_dist.Distribution.__init__(self, inner.batch_shape, event_shape, validate_args=validate_args)
+        torch_dist.Distribution.__init__(
+            self, inner.batch_shape, event_shape, validate_args=validate_args
+        )
 
     def stated(self) -> list[str]:
         return self._categorical.stated()
@@ -406,12 +421,13 @@ class Multinomial(Weights, torch_dist.Multinomial):
 
 
 class DirichletMultinomial(Family):
-    """How often each of K categories comes up in `total_count` draws, with probabilities drawn from a
-    Dirichlet distribution.
+    """How often each of K categories comes up in `total_count` draws, with probabilities drawn from
+    a Dirichlet distribution.
 
     Args:
         concentration: > 0, shape `(..., K)`.
-        total_count: whole numbers, 0 or greater; batch-shaped. Draws need it to be the same everywhere.
+        total_count: whole numbers, 0 or greater; batch-shaped. Draws need it to be the same
+            everywhere.
         is_sparse: accepted, as Pyro has it; without effect.
 
     >>> DirichletMultinomial(torch.ones(3), 2).mean
@@ -440,7 +456,9 @@ class DirichletMultinomial(Family):
 
         count = int(self.total_count.max()) if self.total_count.numel() else 0
         if bool((self.total_count != count).any()):
-            raise NotImplementedError("DirichletMultinomial draws need one total_count for the whole batch")
+            raise NotImplementedError(
+                "DirichletMultinomial draws need one total_count for the whole batch"
+            )
         with torch.no_grad():
             probs = Dirichlet(self.concentration)._rsample(sample_shape)
         return Multinomial(count, probs)._sample(torch.Size())
@@ -466,7 +484,8 @@ def _log_count(a: Tensor, x: Tensor) -> Tensor:
 
 
 class ZeroInflatedDistribution(Family):
-    """Counts with more zeros than `base_dist` gives: surely 0 with probability `gate`, else from `base_dist`.
+    """Counts with more zeros than `base_dist` gives: surely 0 with probability `gate`, else from
+    `base_dist`.
 
     Args:
         base_dist: a family of numbers.
@@ -485,12 +504,14 @@ class ZeroInflatedDistribution(Family):
             raise ValueError("Either `gate` or `gate_logits` must be specified, but not both.")
         base_dist = adopt(base_dist)
         if base_dist.event_shape:
-            raise ValueError(f"base_dist must be a family of numbers, not of events of shape {base_dist.event_shape}")
+            raise ValueError(f"base_dist must give numbers, not events of {base_dist.event_shape}")
         name, value = ("gate", gate) if gate is not None else ("gate_logits", gate_logits)
         value = parameters(value)[0]
         batch_shape = torch.broadcast_shapes(value.shape, base_dist.batch_shape)
         self.__dict__[name] = value.expand(batch_shape)
-        self.base_dist = base_dist if base_dist.batch_shape == batch_shape else base_dist.expand(batch_shape)
+        self.base_dist = (
+            base_dist if base_dist.batch_shape == batch_shape else base_dist.expand(batch_shape)
+        )
         super().__init__(batch_shape, validate_args=validate_args)
 
     @lazy_property
@@ -558,7 +579,9 @@ class ZeroInflatedPoisson(ZeroInflatedDistribution):
     support = constraints.nonnegative_integer
 
     def __init__(self, rate, *, gate=None, gate_logits=None, validate_args=None):
-        super().__init__(Poisson(rate), gate=gate, gate_logits=gate_logits, validate_args=validate_args)
+        super().__init__(
+            Poisson(rate), gate=gate, gate_logits=gate_logits, validate_args=validate_args
+        )
 
     def parts(self):
         return ()  # its parameters are checked as one's own
@@ -590,7 +613,14 @@ class ZeroInflatedNegativeBinomial(ZeroInflatedDistribution):
     support = constraints.nonnegative_integer
 
     def __init__(
-        self, total_count, *, probs=None, logits=None, gate=None, gate_logits=None, validate_args=None
+        self,
+        total_count,
+        *,
+        probs=None,
+        logits=None,
+        gate=None,
+        gate_logits=None,
+        validate_args=None,
     ):
         base = NegativeBinomial(total_count, probs=probs, logits=logits)
         super().__init__(base, gate=gate, gate_logits=gate_logits, validate_args=validate_args)

@@ -1,4 +1,6 @@
-"""Kullback-Leibler divergences, beyond torch's: importing this module registers them with `kl_divergence`."""
+"""Kullback-Leibler divergences, beyond torch's: importing this module registers them with
+`kl_divergence`.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def _delta(p, q) -> Tensor:
 
 @register_kl(Independent, Independent)
 def _independent(p, q) -> Tensor:
-    """Dimensions that both declare one event are summed, what one of them declares besides stays declared."""
+    """Dimensions that both declare one event are summed, what one of them declares besides stays
+    declared.
+    """
     shared = min(p.reinterpreted_batch_ndims, q.reinterpreted_batch_ndims)
     return summed(kl_divergence(p.to_event(-shared), q.to_event(-shared)), shared)
 
@@ -48,4 +52,10 @@ def _masked(p, q) -> Tensor:
         mask = d._mask & mask if isinstance(d, MaskedDistribution) else mask
     p, q = (d.base_dist if isinstance(d, MaskedDistribution) else d for d in (p, q))
     kl = kl_divergence(p, q)
-    return torch.where(mask, kl, 0.0) if isinstance(mask, Tensor) else kl if mask else torch.zeros_like(kl)
+    return (
+        torch.where(mask, kl, 0.0)
+        if isinstance(mask, Tensor)
+        else kl
+        if mask
+        else torch.zeros_like(kl)
+    )

@@ -18,7 +18,7 @@ from .positive import Chi2
 from .real_line import ndtr
 from .transforms import normalized
 
-# -- on the simplex ------------------------------------------------------------------------------------------
+# -- on the simplex --------------------------------------------------------------------------------
 
 
 class Dirichlet(Distribution, torch_dist.Dirichlet):
@@ -40,7 +40,8 @@ class Dirichlet(Distribution, torch_dist.Dirichlet):
 
 
 class LogisticNormal(Distribution, torch_dist.LogisticNormal):
-    """K + 1 probabilities with sum 1: K normal numbers, broken off a stick of length 1 one after the other.
+    """K + 1 probabilities with sum 1: K normal numbers, broken off a stick of length 1 one after
+    the other.
 
     Args:
         loc: means of the normal numbers, shape `(..., K)`.
@@ -56,8 +57,8 @@ class LogisticNormal(Distribution, torch_dist.LogisticNormal):
 
 
 class RelaxedOneHotCategorical(Weights, Family, torch_dist.RelaxedOneHotCategorical):
-    """A choice among K categories, softened: probabilities that tend to a one-hot vector as the temperature
-    falls. They are softmax((logits + G) / temperature), with standard Gumbel numbers G.
+    """A choice among K categories, softened: probabilities that tend to a one-hot vector as the
+    temperature falls. They are softmax((logits + G) / temperature), with standard Gumbel numbers G.
 
     Args:
         temperature: > 0; a number, or batch-shaped.
@@ -82,11 +83,15 @@ class RelaxedOneHotCategorical(Weights, Family, torch_dist.RelaxedOneHotCategori
         inner = self._categorical = weighted(self, probs, logits)
         if not isinstance(temperature, Tensor):
             temperature = inner._param.new_tensor(temperature)
-        self.temperature = temperature.expand(torch.broadcast_shapes(temperature.shape, inner.batch_shape))
+        self.temperature = temperature.expand(
+            torch.broadcast_shapes(temperature.shape, inner.batch_shape)
+        )
         if inner.batch_shape != self.temperature.shape:
             self._categorical = inner.expand(self.temperature.shape)
         event_shape = inner.param_shape[-1:]
-        torch_dist.Distribution.__init__(self, self.temperature.shape, event_shape, validate_args=validate_args)
+        torch_dist.Distribution.__init__(
+            self, self.temperature.shape, event_shape, validate_args=validate_args
+        )
 
     def stated(self) -> list[str]:
         return ["temperature", *self._categorical.stated()]
@@ -123,7 +128,8 @@ class RelaxedOneHotCategorical(Weights, Family, torch_dist.RelaxedOneHotCategori
 
 
 class RelaxedOneHotCategoricalStraightThrough(RelaxedOneHotCategorical):
-    """`RelaxedOneHotCategorical` with hard draws: one-hot vectors, whose gradient is the soft draw's.
+    """`RelaxedOneHotCategorical` with hard draws: one-hot vectors, whose gradient is the soft
+    draw's.
 
     Args:
         temperature, probs, logits: as of `RelaxedOneHotCategorical`.
@@ -147,16 +153,18 @@ def _one_hot(soft: Tensor) -> Tensor:
     return (soft.argmax(-1, keepdim=True) == places).to(soft.dtype)
 
 
-# -- in space ------------------------------------------------------------------------------------------------
+# -- in space --------------------------------------------------------------------------------------
 
 
 def _cholesky(matrix: Tensor) -> Tensor:
-    # Without a look at whether it worked: that would wait for the device. The check of the parameters asks.
+    # Without a look at whether it worked: that would wait for the device. The check of the
+    # parameters asks.
     return torch.linalg.cholesky_ex(matrix).L
 
 
 def _tril_from_precision(precision: Tensor) -> Tensor:
-    # P = L L^T reversed in both dimensions gives the inverse of an upper factor; one more solve gives the lower.
+    # P = L L^T reversed in both dimensions gives the inverse of an upper factor; one more solve
+    # gives the lower.
     reverse = _cholesky(precision.flip(-2, -1)).flip(-2, -1).mT
     identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
     return torch.linalg.solve_triangular(reverse, identity, upper=False)
@@ -186,7 +194,9 @@ class _OfMatrix(Distribution):
 
     def _keep_matrix(self, batch_shape, **forms) -> Tensor:
         """Remember the one matrix that was given, with the batch's shape."""
-        (self._form, matrix), *more = [(name, m) for name, m in forms.items() if m is not None] or [("", None)]
+        (self._form, matrix), *more = [(name, m) for name, m in forms.items() if m is not None] or [
+            ("", None)
+        ]
         if matrix is None or more:
             raise ValueError(f"Exactly one of {', '.join(forms)} may be specified.")
         if matrix.dim() < 2 or matrix.shape[-1] != matrix.shape[-2]:
@@ -198,7 +208,9 @@ class _OfMatrix(Distribution):
     @classmethod
     def _adopted(cls, fn):
         names = [name for name in ("loc", "df") if hasattr(fn, name)]
-        given = next(n for n in ("covariance_matrix", "precision_matrix", "scale_tril") if n in fn.__dict__)
+        given = next(
+            n for n in ("covariance_matrix", "precision_matrix", "scale_tril") if n in fn.__dict__
+        )
         return cls(**{name: getattr(fn, name) for name in (*names, given)})
 
 
@@ -216,7 +228,12 @@ class MultivariateNormal(_OfMatrix, torch_dist.MultivariateNormal):
     """
 
     def __init__(
-        self, loc, covariance_matrix=None, precision_matrix=None, scale_tril=None, validate_args=None
+        self,
+        loc,
+        covariance_matrix=None,
+        precision_matrix=None,
+        scale_tril=None,
+        validate_args=None,
     ):
         if loc.dim() < 1:
             raise ValueError("loc must be at least one-dimensional.")
@@ -230,7 +247,9 @@ class MultivariateNormal(_OfMatrix, torch_dist.MultivariateNormal):
             raise ValueError(f"{self._form} must have the size of loc")
         batch_shape = torch.broadcast_shapes(loc.shape[:-1], matrix.shape[:-2])
         self.loc = loc.expand(batch_shape + matrix.shape[-1:])
-        torch_dist.Distribution.__init__(self, batch_shape, matrix.shape[-1:], validate_args=validate_args)
+        torch_dist.Distribution.__init__(
+            self, batch_shape, matrix.shape[-1:], validate_args=validate_args
+        )
 
     arg_constraints = {
         "loc": constraints.real_vector,
@@ -241,7 +260,8 @@ class MultivariateNormal(_OfMatrix, torch_dist.MultivariateNormal):
 
 
 class NanMaskedMultivariateNormal(MultivariateNormal):
-    """A normal vector for data with gaps: the log-probability is that of the elements that are not NaN.
+    """A normal vector for data with gaps: the log-probability is that of the elements that are not
+    NaN.
 
     Args:
         loc, covariance_matrix, precision_matrix, scale_tril: as of `MultivariateNormal`.
@@ -255,8 +275,8 @@ class NanMaskedMultivariateNormal(MultivariateNormal):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         known = value.isfinite()
-        # An unknown element becomes one of its own, independent, at its mean, of variance 1: it then has
-        # density 1 / sqrt(2 pi), which is taken out again.
+        # An unknown element becomes one of its own, independent, at its mean, of variance 1: it
+        # then has density 1 / sqrt(2 pi), which is taken out again.
         both = known.unsqueeze(-1) & known.unsqueeze(-2)
         ones = (~known).to(value.dtype).diag_embed()
         tril = _cholesky(torch.where(both, self.covariance_matrix, 0.0) + ones)
@@ -267,7 +287,8 @@ class NanMaskedMultivariateNormal(MultivariateNormal):
 
 
 class LowRankMultivariateNormal(Distribution, torch_dist.LowRankMultivariateNormal):
-    """A normal vector whose covariance is cov_factor cov_factor^T + diag(cov_diag): many dimensions, few numbers.
+    """A normal vector whose covariance is cov_factor cov_factor^T + diag(cov_diag): many
+    dimensions, few numbers.
 
     Args:
         loc: mean, shape `(..., D)`.
@@ -284,12 +305,21 @@ class LowRankMultivariateNormal(Distribution, torch_dist.LowRankMultivariateNorm
             raise ValueError("loc and cov_diag must have a dimension at least, cov_factor two")
         size = cov_factor.shape[-2]
         if loc.shape[-1] != size or cov_diag.shape[-1] != size:
-            raise ValueError("loc (..., D), cov_factor (..., D, R) and cov_diag (..., D) disagree about D")
-        batch_shape = torch.broadcast_shapes(loc.shape[:-1], cov_factor.shape[:-2], cov_diag.shape[:-1])
-        self.loc, self.cov_diag = loc.expand((*batch_shape, size)), cov_diag.expand((*batch_shape, size))
+            raise ValueError(
+                "loc (..., D), cov_factor (..., D, R) and cov_diag (..., D) disagree about D"
+            )
+        batch_shape = torch.broadcast_shapes(
+            loc.shape[:-1], cov_factor.shape[:-2], cov_diag.shape[:-1]
+        )
+        self.loc, self.cov_diag = (
+            loc.expand((*batch_shape, size)),
+            cov_diag.expand((*batch_shape, size)),
+        )
         self.cov_factor = cov_factor.expand(batch_shape + cov_factor.shape[-2:])
         self._unbroadcasted_cov_factor, self._unbroadcasted_cov_diag = cov_factor, cov_diag
-        torch_dist.Distribution.__init__(self, batch_shape, loc.shape[-1:], validate_args=validate_args)
+        torch_dist.Distribution.__init__(
+            self, batch_shape, loc.shape[-1:], validate_args=validate_args
+        )
 
     @lazy_property
     def _capacitance_tril(self) -> Tensor:
@@ -305,8 +335,8 @@ class LowRankMultivariateNormal(Distribution, torch_dist.LowRankMultivariateNorm
 
 
 class MultivariateStudentT(Family):
-    """A normal vector of unsure scale: density proportional to (1 + |z|^2 / df)^(-(df + D) / 2), where
-    x = loc + scale_tril z.
+    """A normal vector of unsure scale: density proportional to (1 + |z|^2 / df)^(-(df + D) / 2),
+    where x = loc + scale_tril z.
 
     Args:
         df: degrees of freedom, > 0; the mean exists above 1, the variance above 2.
@@ -355,7 +385,9 @@ class MultivariateStudentT(Family):
         centred = (value - self.loc).unsqueeze(-1)
         z = torch.linalg.solve_triangular(self.scale_tril, centred, upper=False).squeeze(-1)
         log_det = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        normaliser = (df / 2).lgamma() - ((df + d) / 2).lgamma() + d / 2 * (df * math.pi).log() + log_det
+        normaliser = (
+            (df / 2).lgamma() - ((df + d) / 2).lgamma() + d / 2 * (df * math.pi).log() + log_det
+        )
         return -0.5 * (df + d) * torch.log1p((z * z).sum(-1) / df) - normaliser
 
     @property
@@ -369,17 +401,18 @@ class MultivariateStudentT(Family):
         return torch.where(df > 2, finite, torch.where(df > 1, math.inf, math.nan))
 
 
-# -- on the sphere -------------------------------------------------------------------------------------------
+# -- on the sphere ---------------------------------------------------------------------------------
 
 
 class ProjectedNormal(Family):
     """A direction: a normal vector around `concentration`, of variance 1, brought to length 1.
 
     Args:
-        concentration: any vector, shape `(..., D)`; its direction is the mean direction, its length says how
-            strongly the draws keep to it. The log-probability is known for D = 2, 3 and 4.
+        concentration: any vector, shape `(..., D)`; its direction is the mean direction, its length
+            says how strongly the draws keep to it. The log-probability is known for D = 2, 3 and 4.
 
-    >>> ProjectedNormal(torch.tensor([0.0, 0.0])).log_prob(torch.tensor([1.0, 0.0])).exp() * 2 * torch.pi
+    >>> density = ProjectedNormal(torch.zeros(2)).log_prob(torch.tensor([1.0, 0.0])).exp()
+    >>> density * 2 * torch.pi
     tensor(1.0000)
     """
 
@@ -391,18 +424,23 @@ class ProjectedNormal(Family):
         if concentration.dim() < 1:
             raise ValueError("concentration must be at least one-dimensional.")
         self.concentration = concentration
-        super().__init__(concentration.shape[:-1], concentration.shape[-1:], validate_args=validate_args)
+        super().__init__(
+            concentration.shape[:-1], concentration.shape[-1:], validate_args=validate_args
+        )
 
     def _rsample(self, sample_shape: torch.Size) -> Tensor:
         z = self.concentration.new_empty(self._extended(sample_shape)).normal_()
         return normalized(z + self.concentration)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        # Along the ray r value, r > 0, the density is phi(r - t) r^(D - 1) times that of what is perpendicular
-        # to it; the integral over r is known for each D by parts. phi and Phi are the standard normal's.
+        # Along the ray r value, r > 0, the density is phi(r - t) r^(D - 1) times that of what is
+        # perpendicular to it; the integral over r is known for each D by parts. phi and Phi are the
+        # standard normal's.
         d = self.event_shape[0]
         if d not in (2, 3, 4):
-            raise NotImplementedError(f"ProjectedNormal has a log_prob for vectors of size 2, 3 and 4, not {d}")
+            raise NotImplementedError(
+                f"ProjectedNormal has a log_prob for vectors of size 2, 3 and 4, not {d}"
+            )
         t = (self.concentration * value).sum(-1)
         perpendicular = (self.concentration**2).sum(-1) - t * t
         phi, below = (-0.5 * t * t).exp() / math.sqrt(2 * math.pi), ndtr(t)
@@ -429,8 +467,8 @@ class VonMises3D(Family):
     """A direction in space: density proportional to exp(concentration . x), on vectors of length 1.
 
     Args:
-        concentration: shape `(..., 3)`; its direction is the mean direction, its length says how strongly the
-            draws keep to it.
+        concentration: shape `(..., 3)`; its direction is the mean direction, its length says how
+            strongly the draws keep to it.
 
     >>> VonMises3D(torch.zeros(3)).log_prob(torch.tensor([1.0, 0.0, 0.0])).exp() * 4 * torch.pi
     tensor(1.0000)
@@ -444,7 +482,9 @@ class VonMises3D(Family):
         if concentration.shape[-1:] != (3,):
             raise ValueError("concentration must have rightmost dimension 3")
         self.concentration = concentration
-        super().__init__(concentration.shape[:-1], concentration.shape[-1:], validate_args=validate_args)
+        super().__init__(
+            concentration.shape[:-1], concentration.shape[-1:], validate_args=validate_args
+        )
 
     @property
     def _strength(self) -> Tensor:
@@ -459,8 +499,8 @@ class VonMises3D(Family):
         return (self.concentration * value).sum(-1) + k.log() - log_sinh - math.log(4 * math.pi)
 
     def _rsample(self, sample_shape: torch.Size) -> Tensor:
-        # The height w along the concentration has density proportional to e^(k w) on (-1, 1), inverted here;
-        # around it all directions are alike.
+        # The height w along the concentration has density proportional to e^(k w) on (-1, 1),
+        # inverted here; around it all directions are alike.
         shape, k = self._extended(sample_shape), self._strength
         u = torch.rand(shape[:-1], dtype=k.dtype, device=k.device)
         w = 1 + torch.log(u + (1 - u) * (-2 * k).exp()) / k
@@ -471,12 +511,12 @@ class VonMises3D(Family):
         return w.unsqueeze(-1) * mean + (1 - w * w).clamp(min=0).sqrt().unsqueeze(-1) * across
 
 
-# -- matrices ------------------------------------------------------------------------------------------------
+# -- matrices --------------------------------------------------------------------------------------
 
 
 class Wishart(_OfMatrix, torch_dist.Wishart):
-    """A random positive definite matrix: the sum of x x^T over `df` normal vectors x of covariance C, for whole
-    df. Its mean is df C.
+    """A random positive definite matrix: the sum of x x^T over `df` normal vectors x of covariance
+    C, for whole df. Its mean is df C.
 
     Args:
         df: degrees of freedom, > D - 1.
@@ -509,7 +549,9 @@ class Wishart(_OfMatrix, torch_dist.Wishart):
         )
         batch_shape = torch.broadcast_shapes(shape, matrix.shape[:-2])
         self.df = (df if isinstance(df, Tensor) else matrix.new_tensor(df)).expand(batch_shape)
-        torch_dist.Distribution.__init__(self, batch_shape, matrix.shape[-2:], validate_args=validate_args)
+        torch_dist.Distribution.__init__(
+            self, batch_shape, matrix.shape[-2:], validate_args=validate_args
+        )
 
     def relations(self):
         yield "df", self.df, constraints.greater_than(self.event_shape[-1] - 1)
@@ -523,7 +565,8 @@ class Wishart(_OfMatrix, torch_dist.Wishart):
         return new
 
     def _rsample(self, sample_shape: torch.Size) -> Tensor:
-        # Bartlett: the Cholesky factor in units of C's has chi on its diagonal and normal numbers below it.
+        # Bartlett: the Cholesky factor in units of C's has chi on its diagonal and normal numbers
+        # below it.
         size, like = self.event_shape[-1], self._unbroadcasted_scale_tril
         lost = torch.arange(size, dtype=like.dtype, device=like.device)
         chi = Chi2(self.df.unsqueeze(-1) - lost)._rsample(sample_shape).sqrt()
@@ -531,7 +574,11 @@ class Wishart(_OfMatrix, torch_dist.Wishart):
         below = torch.randn((*shape, size * (size - 1) // 2), dtype=like.dtype, device=like.device)
         rows, columns = torch.tril_indices(size, size, -1, device=like.device)
         flat = (rows * size + columns).expand(below.shape)
-        tril = below.new_zeros((*shape, size * size)).scatter(-1, flat, below).unflatten(-1, (size, size))
+        tril = (
+            below.new_zeros((*shape, size * size))
+            .scatter(-1, flat, below)
+            .unflatten(-1, (size, size))
+        )
         factor = like @ (tril + chi.clamp(min=torch.finfo(chi.dtype).eps).diag_embed())
         return factor @ factor.mT
 
@@ -552,7 +599,8 @@ class LKJCholesky(Distribution, torch_dist.LKJCholesky):
 
     Args:
         dim: size D of the matrix, at least 2.
-        concentration: > 0; at 1 all correlation matrices are alike, above 1 those near the identity are favoured.
+        concentration: > 0; at 1 all correlation matrices are alike, above 1 those near the identity
+            are favoured.
 
     >>> LKJCholesky(3, 1.0).event_shape
     torch.Size([3, 3])
@@ -565,16 +613,20 @@ class LKJCholesky(Distribution, torch_dist.LKJCholesky):
             raise ValueError(f"dim must be a whole number, at least 2, not {dim!r}")
         self.dim = dim
         (self.concentration,) = parameters(concentration)
-        # How much of row i, from 0, lies off the diagonal: Beta(i / 2, concentration + (D - 1 - i) / 2), after
-        # Lewandowski et al., 2009. (Torch's LKJCholesky has i - 1/2 in place of i / 2.) Row 0 has nothing there.
-        row = torch.arange(dim, dtype=self.concentration.dtype, device=self.concentration.device).clamp(min=1)
+        # How much of row i, from 0, lies off the diagonal: Beta(i / 2, concentration + (D - 1 - i)
+        # / 2), after Lewandowski et al., 2009. (Torch's LKJCholesky has i - 1/2 in place of i / 2.)
+        # Row 0 has nothing there.
+        row = torch.arange(
+            dim, dtype=self.concentration.dtype, device=self.concentration.device
+        ).clamp(min=1)
         self._beta = Beta(row / 2, self.concentration.unsqueeze(-1) + (dim - 1 - row) / 2)
         torch_dist.Distribution.__init__(
             self, self.concentration.shape, torch.Size((dim, dim)), validate_args=validate_args
         )
 
     def _rsample(self, sample_shape: torch.Size) -> Tensor:
-        # The onion: a row's share off the diagonal is a beta number, its direction uniform on a sphere.
+        # The onion: a row's share off the diagonal is a beta number, its direction uniform on a
+        # sphere.
         share = self._beta._rsample(sample_shape).unsqueeze(-1)
         shape = self._extended_shape(sample_shape)
         direction = torch.randn(shape, dtype=share.dtype, device=share.device).tril(-1)
@@ -596,7 +648,8 @@ class LKJCholesky(Distribution, torch_dist.LKJCholesky):
         return 0.5 * rows * math.log(math.pi) + torch.mvlgamma(a - 0.5, rows) - rows * a.lgamma()
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        # det contributes L_ii^(2 concentration - 2), the step from L to L L^T a further L_ii^(D - i).
+        # det contributes L_ii^(2 concentration - 2), the step from L to L L^T a further L_ii^(D -
+        # i).
         diagonal = value.diagonal(dim1=-2, dim2=-1)[..., 1:]
         i = torch.arange(2, self.dim + 1, dtype=value.dtype, device=value.device)
         powers = 2 * (self.concentration.unsqueeze(-1) - 1) + self.dim - i
@@ -608,7 +661,8 @@ class LKJ(Family):
 
     Args:
         dim: size D of the matrix, at least 2.
-        concentration: > 0; at 1 all correlation matrices are alike, above 1 those near the identity are favoured.
+        concentration: > 0; at 1 all correlation matrices are alike, above 1 those near the identity
+            are favoured.
 
     >>> LKJ(2, 1.0).log_prob(torch.eye(2)).exp()
     tensor(0.5000)
@@ -636,4 +690,6 @@ class LKJ(Family):
     @property
     def mean(self) -> Tensor:
         like = floating(self)
-        return torch.eye(self.dim, dtype=like.dtype, device=like.device).expand(self.batch_shape + self.event_shape)
+        return torch.eye(self.dim, dtype=like.dtype, device=like.device).expand(
+            self.batch_shape + self.event_shape
+        )

@@ -1,8 +1,9 @@
 """Draws whose gradients `torch.func` can follow, alone and inside `vmap`.
 
-A draw x of a gamma or Dirichlet variable depends on the concentration a through its distribution function F:
-F(x; a) stays what it was, so dx/da = - (dF/da) / (dF/dx) (Figurnov et al., 2018, "Implicit reparameterization
-gradients"). Torch has the draws and these slopes; what follows lets gradients and `vmap` pass through.
+A draw x of a gamma or Dirichlet variable depends on the concentration a through its distribution
+function F: F(x; a) stays what it was, so dx/da = - (dF/da) / (dF/dx) (Figurnov et al., 2018,
+"Implicit reparameterization gradients"). Torch has the draws and these slopes; what follows lets
+gradients and `vmap` pass through.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def standard_gamma(concentration: Tensor) -> Tensor:
 def dirichlet(concentration: Tensor) -> Tensor:
     """A draw of Dirichlet(concentration), of the concentration's shape, differentiable.
 
-    On a CPU, and unless a concentration is so small that it underflows, this is the draw that torch makes.
+    On a CPU, and unless a concentration is so small that it underflows, this is the draw that torch
+    makes.
     """
     if _needs_logarithms(concentration):
         # Gamma(a) is Gamma(a + 1) U^(1 / a); a softmax of logarithms divides by the sum.
@@ -47,7 +49,8 @@ def dirichlet(concentration: Tensor) -> Tensor:
 
 def _needs_logarithms(concentration: Tensor) -> bool:
     plain = unwrapped(concentration.detach())
-    # Elsewhere than on the CPU, looking at numbers would wait for the device; tracing has none to look at.
+    # Elsewhere than on the CPU, looking at numbers would wait for the device; tracing has none to
+    # look at.
     if plain.device.type != "cpu" or type(plain) not in (Tensor, torch.nn.Parameter):
         return True
     return bool((plain < _SMALL).any())
@@ -96,7 +99,9 @@ class _GammaSlope(_Elementwise):
 
 
 class _DirichletPath(_Elementwise):
-    """`draw`, as a function of the concentration it was drawn with; the last dimension is the simplex's."""
+    """`draw`, as a function of the concentration it was drawn with; the last dimension is the
+    simplex's.
+    """
 
     @staticmethod
     def forward(concentration: Tensor, draw: Tensor) -> Tensor:
@@ -123,7 +128,7 @@ class _DirichletSlope(_Elementwise):
     def setup_context(ctx, inputs, output) -> None: ...
 
 
-# -- samplers that write in place ----------------------------------------------------------------------------
+# -- samplers that write in place ------------------------------------------------------------------
 
 
 def fresh_draws():

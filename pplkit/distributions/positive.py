@@ -77,7 +77,8 @@ class Chi2(Gamma, torch_dist.Chi2):
 
 
 class InverseGamma(Distribution, torch_dist.InverseGamma):
-    """One over a gamma-distributed number: density proportional to x^(-concentration - 1) e^(-rate / x).
+    """One over a gamma-distributed number: density proportional to x^(-concentration - 1) e^(-rate
+    / x).
 
     Args:
         concentration: shape, > 0; the mean is finite above 1, the variance above 2.
@@ -152,7 +153,8 @@ class HalfNormal(Distribution, torch_dist.HalfNormal):
 
 
 class HalfCauchy(Distribution, torch_dist.HalfCauchy):
-    """The right half of a Cauchy distribution around 0: density 2 / (pi scale (1 + (x / scale)^2)); no finite mean.
+    """The right half of a Cauchy distribution around 0: density 2 / (pi scale (1 + (x / scale)^2));
+    no finite mean.
 
     Args:
         scale: median, > 0.
@@ -173,7 +175,8 @@ class HalfCauchy(Distribution, torch_dist.HalfCauchy):
 
 
 class Weibull(Distribution, torch_dist.Weibull):
-    """A lifetime whose risk grows or falls with age: distribution function 1 - exp(-(x / scale)^concentration).
+    """A lifetime whose risk grows or falls with age: distribution function 1 - exp(-(x /
+    scale)^concentration).
 
     Args:
         scale: > 0; by then 63 % are gone.
@@ -218,14 +221,14 @@ class Pareto(Distribution, torch_dist.Pareto):
 
 
 class GeneralizedPareto(Family):
-    """What exceeds a high threshold: P(X > x) = (1 + c z)^(-1 / c), where z = (x - loc) / scale and c is the
-    concentration; exp(-z) at c = 0.
+    """What exceeds a high threshold: P(X > x) = (1 + c z)^(-1 / c), where z = (x - loc) / scale and
+    c is the concentration; exp(-z) at c = 0.
 
     Args:
         loc: the threshold, and least possible value.
         scale: > 0.
-        concentration: any number; the mean is finite below 1, the variance below 1/2; when negative, no value
-            exceeds loc - scale / concentration.
+        concentration: any number; the mean is finite below 1, the variance below 1/2; when
+            negative, no value exceeds loc - scale / concentration.
 
     >>> GeneralizedPareto(0.0, 1.0, 0.5).mean
     tensor(2.)
@@ -271,7 +274,9 @@ class GeneralizedPareto(Family):
     def _icdf(self, value: Tensor) -> Tensor:
         none, c = self._divisor()
         log_above = torch.log1p(-value)
-        return self.loc + self.scale * torch.where(none, -log_above, torch.expm1(-c * log_above) / c)
+        return self.loc + self.scale * torch.where(
+            none, -log_above, torch.expm1(-c * log_above) / c
+        )
 
     @property
     def mean(self) -> Tensor:

@@ -15,7 +15,8 @@ from .positive import Chi2
 
 
 class Normal(Distribution, torch_dist.Normal):
-    """The normal distribution: a bell around `loc`, of density proportional to exp(-((x - loc) / scale)^2 / 2).
+    """The normal distribution: a bell around `loc`, of density proportional to exp(-((x - loc) /
+    scale)^2 / 2).
 
     Args:
         loc: mean.
@@ -58,7 +59,8 @@ class NanMaskedNormal(Normal):
 
 
 class Cauchy(Distribution, torch_dist.Cauchy):
-    """A bell with tails so heavy that it has no mean: density 1 / (pi scale (1 + ((x - loc) / scale)^2)).
+    """A bell with tails so heavy that it has no mean: density 1 / (pi scale (1 + ((x - loc) /
+    scale)^2)).
 
     Args:
         loc: median.
@@ -103,8 +105,8 @@ class Laplace(Distribution, torch_dist.Laplace):
 
 
 class StudentT(Distribution, torch_dist.StudentT):
-    """A normal distribution of unsure variance: density proportional to (1 + z^2 / df)^(-(df + 1) / 2), where
-    z = (x - loc) / scale. It has a mean for df > 1, a finite variance for df > 2.
+    """A normal distribution of unsure variance: density proportional to (1 + z^2 / df)^(-(df + 1) /
+    2), where z = (x - loc) / scale. It has a mean for df > 1, a finite variance for df > 2.
 
     Args:
         df: degrees of freedom, > 0; the smaller, the heavier the tails.
@@ -200,7 +202,8 @@ class Logistic(_LocationScale):
 
 
 class SkewLogistic(Family):
-    """A logistic bell with one tail drawn out: distribution function (1 + exp(-(x - loc) / scale))^(-asymmetry).
+    """A logistic bell with one tail drawn out: distribution function (1 + exp(-(x - loc) /
+    scale))^(-asymmetry).
 
     Args:
         loc: centre.
@@ -241,7 +244,9 @@ class SkewLogistic(Family):
 
     @property
     def mean(self) -> Tensor:
-        return self.loc + self.scale * (self.asymmetry.digamma() - torch.ones_like(self.asymmetry).digamma())
+        return self.loc + self.scale * (
+            self.asymmetry.digamma() - torch.ones_like(self.asymmetry).digamma()
+        )
 
     @property
     def variance(self) -> Tensor:
@@ -249,7 +254,8 @@ class SkewLogistic(Family):
 
 
 class SoftLaplace(_LocationScale):
-    """Laplace's slopes with the tip rounded off: density 2 / (pi scale (e^z + e^-z)), z = (x - loc) / scale.
+    """Laplace's slopes with the tip rounded off: density 2 / (pi scale (e^z + e^-z)), z = (x - loc)
+    / scale.
 
     Args:
         loc: mean.
@@ -279,9 +285,9 @@ class SoftLaplace(_LocationScale):
 
 
 class AsymmetricLaplace(Family):
-    """Two exponential slopes of different steepness, back to back: density
-    exp(-|x - loc| / s) / (scale (asymmetry + 1 / asymmetry)), where s is scale asymmetry on the left of loc, and
-    scale / asymmetry on its right.
+    """Two exponential slopes of different steepness, back to back: density exp(-|x - loc| / s) /
+    (scale (asymmetry + 1 / asymmetry)), where s is scale asymmetry on the left of loc, and scale /
+    asymmetry on its right.
 
     Args:
         loc: mode.
@@ -347,7 +353,8 @@ class AsymmetricLaplace(Family):
 
 
 class SoftAsymmetricLaplace(Family):
-    """An asymmetric Laplace number plus a normal one, of standard deviation scale softness: smooth everywhere.
+    """An asymmetric Laplace number plus a normal one, of standard deviation scale softness: smooth
+    everywhere.
 
     Args:
         loc: where the asymmetric Laplace distribution has its mode.
@@ -389,8 +396,9 @@ class SoftAsymmetricLaplace(Family):
         return self.scale * self.softness
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        # A slope of length r, smeared by a normal number of deviation s, has at distance z the density
-        # exp(s^2 / 2r^2 - z / r) Phi(z / s - s / r) / (sum of the slopes); log Phi keeps the tails.
+        # A slope of length r, smeared by a normal number of deviation s, has at distance z the
+        # density exp(s^2 / 2r^2 - z / r) Phi(z / s - s / r) / (sum of the slopes); log Phi keeps
+        # the tails.
         z, s = value - self.loc, self.soft_scale
         left, right = self.left_scale, self.right_scale
 

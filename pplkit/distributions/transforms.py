@@ -1,9 +1,11 @@
 """Smooth maps between sets: torch's transforms, and those that the further constraints need.
 
-Importing this module teaches `biject_to` and `transform_to` the constraints of `pplkit.distributions.constraints`.
+Importing this module teaches `biject_to` and `transform_to` the constraints of
+`pplkit.distributions.constraints`.
 
-A square matrix with a structure (a Cholesky factor, a covariance) has fewer free numbers than elements, so its
-bijection starts from a vector of just these; `transform_to` starts from a whole matrix and ignores what is redundant.
+A square matrix with a structure (a Cholesky factor, a covariance) has fewer free numbers than
+elements, so its bijection starts from a vector of just these; `transform_to` starts from a whole
+matrix and ignores what is redundant.
 """
 
 from __future__ import annotations
@@ -16,19 +18,23 @@ from torch import Tensor
 from torch.distributions import biject_to, transform_to
 from torch.distributions import constraints as _torch_constraints
 from torch.distributions import transforms as _torch
-from torch.distributions.transforms import *  # noqa: F403
+from torch.distributions.transforms import *
 from torch.distributions.transforms import (
-    ComposeTransform, CorrCholeskyTransform, ExpTransform, SoftplusTransform, Transform,
-)  # fmt: skip
+    ComposeTransform,
+    CorrCholeskyTransform,
+    ExpTransform,
+    SoftplusTransform,
+    Transform,
+)
 
 from . import constraints
 
 __all__ = [
     *_torch.__all__,
-    "CholeskyTransform", "CorrMatrixCholeskyTransform", "ELUTransform", "LeakyReLUTransform", "LowerCholeskyAffine",
-    "Normalize", "OrderedTransform", "Permute", "PositivePowerTransform", "SimplexToOrderedTransform",
-    "SoftplusLowerCholeskyTransform", "UnitLowerCholeskyTransform", "VectorToTrilTransform", "biject_to",
-    "transform_to",
+    "CholeskyTransform", "CorrMatrixCholeskyTransform", "ELUTransform", "LeakyReLUTransform",
+    "LowerCholeskyAffine", "Normalize", "OrderedTransform", "Permute", "PositivePowerTransform",
+    "SimplexToOrderedTransform", "SoftplusLowerCholeskyTransform", "UnitLowerCholeskyTransform",
+    "VectorToTrilTransform", "biject_to", "transform_to",
 ]  # fmt: skip
 
 
@@ -84,7 +90,9 @@ class SimplexToOrderedTransform(Transform):
     def __eq__(self, other):
         if not isinstance(other, SimplexToOrderedTransform):
             return False
-        return bool((torch.as_tensor(self.anchor_point) == torch.as_tensor(other.anchor_point)).all())
+        return bool(
+            (torch.as_tensor(self.anchor_point) == torch.as_tensor(other.anchor_point)).all()
+        )
 
     __hash__ = Transform.__hash__
 
@@ -132,7 +140,8 @@ class CholeskyTransform(_Plain):
         return y @ y.mT
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        # From L to L L^T the determinant is 2^n prod_i L_ii^(n + 1 - i), over the n (n + 1) / 2 free numbers.
+        # From L to L L^T the determinant is 2^n prod_i L_ii^(n + 1 - i), over the n (n + 1) / 2
+        # free numbers.
         n = x.shape[-1]
         powers = torch.arange(n, 0, -1, dtype=x.dtype, device=x.device)
         return -n * math.log(2) - (powers * y.diagonal(dim1=-2, dim2=-1).log()).sum(-1)
@@ -157,7 +166,8 @@ class CorrMatrixCholeskyTransform(CholeskyTransform):
 
 
 class SoftplusLowerCholeskyTransform(_Plain):
-    """A real matrix to a lower triangular one, with softplus on its diagonal; the upper half is ignored.
+    """A real matrix to a lower triangular one, with softplus on its diagonal; the upper half is
+    ignored.
 
     >>> SoftplusLowerCholeskyTransform()(torch.zeros(2, 2))
     tensor([[0.6931, 0.0000],
@@ -195,13 +205,15 @@ class UnitLowerCholeskyTransform(_Plain):
 
 
 class VectorToTrilTransform(Transform):
-    """A vector to a lower triangular matrix: a bijection, for it holds just the matrix's free numbers.
+    """A vector to a lower triangular matrix: a bijection, for it holds just the matrix's free
+    numbers.
 
     Args:
-        diagonal: what becomes of the diagonal: "exp", "softplus", or "unit" for ones, which take no numbers.
+        diagonal: what becomes of the diagonal: "exp", "softplus", or "unit" for ones, which take no
+            numbers.
 
-    The vector has n (n + 1) / 2 elements for an n by n matrix, n (n - 1) / 2 with "unit": first the rows below the
-    diagonal, one after the other, then the diagonal.
+    The vector has n (n + 1) / 2 elements for an n by n matrix, n (n - 1) / 2 with "unit": first the
+    rows below the diagonal, one after the other, then the diagonal.
 
     >>> VectorToTrilTransform()(torch.tensor([3.0, 0.0, 0.0]))
     tensor([[1., 0.],
@@ -281,7 +293,8 @@ class VectorToTrilTransform(Transform):
 
 
 class Normalize(Transform):
-    """A real vector to the unit sphere of the `p` norm; the zero vector goes to (1, 0, ..., 0). Not a bijection.
+    """A real vector to the unit sphere of the `p` norm; the zero vector goes to (1, 0, ..., 0). Not
+    a bijection.
 
     >>> Normalize()(torch.tensor([3.0, 4.0]))
     tensor([0.6000, 0.8000])
@@ -337,7 +350,9 @@ class LowerCholeskyAffine(Transform):
         super().__init__(cache_size=cache_size)
         if not loc.shape[-1:] == scale_tril.shape[-1:] == scale_tril.shape[-2:-1]:
             shapes = f"loc {tuple(loc.shape)}, scale_tril {tuple(scale_tril.shape)}"
-            raise ValueError(f"LowerCholeskyAffine needs loc (..., D) and scale_tril (..., D, D), not {shapes}")
+            raise ValueError(
+                f"LowerCholeskyAffine needs loc (..., D) and scale_tril (..., D, D), not {shapes}"
+            )
         self.loc, self.scale_tril = loc, scale_tril
 
     def _call(self, x: Tensor) -> Tensor:
@@ -456,7 +471,9 @@ class PositivePowerTransform(Transform):
 
     def __eq__(self, other):
         same = isinstance(other, PositivePowerTransform)
-        return same and bool((torch.as_tensor(self.exponent) == torch.as_tensor(other.exponent)).all())
+        return same and bool(
+            (torch.as_tensor(self.exponent) == torch.as_tensor(other.exponent)).all()
+        )
 
     __hash__ = Transform.__hash__
 
@@ -478,12 +495,14 @@ def _softplus_inverse(y: Tensor) -> Tensor:
     return y + (-torch.expm1(-y)).log()
 
 
-# -- the constraints' bijections ---------------------------------------------------------------------------
+# -- the constraints' bijections -------------------------------------------------------------------
 
 _BIJECTIONS = {
     constraints.anything: lambda: _torch.identity_transform,
     constraints.ordered_vector: OrderedTransform,
-    constraints.positive_ordered_vector: lambda: ComposeTransform([OrderedTransform(), ExpTransform()]),
+    constraints.positive_ordered_vector: lambda: ComposeTransform(
+        [OrderedTransform(), ExpTransform()]
+    ),
     constraints.corr_matrix: lambda: ComposeTransform(
         [CorrCholeskyTransform(), CorrMatrixCholeskyTransform().inv]
     ),

@@ -99,7 +99,8 @@ class Unit(Family):
 
 
 class ImproperUniform(Family):
-    """Every value of the support alike, however large it is: the density is 1, its integral need not be finite.
+    """Every value of the support alike, however large it is: the density is 1, its integral need
+    not be finite.
 
     Args:
         support: a constraint, as `constraints.positive`.
@@ -118,7 +119,7 @@ class ImproperUniform(Family):
         batch_shape, event_shape = torch.Size(batch_shape), torch.Size(event_shape)
         missing = len(event_shape) - support.event_dim
         if missing < 0:
-            raise ValueError(f"values in {support} have {support.event_dim} dimensions, event_shape {len(event_shape)}")
+            raise ValueError(f"event_shape {event_shape} is too short for values in {support}")
         self.support = constraints.independent(support, missing) if missing else support
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
 
@@ -127,7 +128,9 @@ class ImproperUniform(Family):
         return value.new_zeros(torch.broadcast_shapes(shape, self.batch_shape))
 
     def _sample(self, sample_shape: torch.Size) -> Tensor:
-        raise NotImplementedError("ImproperUniform has no draws: there is no uniform choice from an endless set")
+        raise NotImplementedError(
+            "ImproperUniform has no draws: there is no uniform choice from an endless set"
+        )
 
 
 class Empirical(Family):
@@ -150,7 +153,9 @@ class Empirical(Family):
     def __init__(self, samples, log_weights, validate_args=None):
         samples = torch.as_tensor(samples)
         if log_weights.dim() < 1 or samples.shape[: log_weights.dim()] != log_weights.shape:
-            raise ValueError("the shape of log_weights must be the leftmost part of that of samples")
+            raise ValueError(
+                "the shape of log_weights must be the leftmost part of that of samples"
+            )
         self._samples, self.log_weights = samples, log_weights
         event_shape = samples.shape[log_weights.dim() :]
         super().__init__(log_weights.shape[:-1], event_shape, validate_args=validate_args)
@@ -180,9 +185,13 @@ class Empirical(Family):
     def _sample(self, sample_shape: torch.Size) -> Tensor:
         index = Categorical(logits=self.log_weights)._sample(sample_shape)
         ones = (1,) * self.event_dim
-        index = index.reshape(index.shape + (1,) + ones).expand(index.shape + (1,) + self.event_shape)
+        index = index.reshape(index.shape + (1,) + ones).expand(
+            index.shape + (1,) + self.event_shape
+        )
         samples = self._samples.expand(sample_shape + self._samples.shape)
-        return samples.gather(len(index.shape) - 1 - self.event_dim, index).squeeze(-1 - self.event_dim)
+        return samples.gather(len(index.shape) - 1 - self.event_dim, index).squeeze(
+            -1 - self.event_dim
+        )
 
     def _log_prob(self, value: Tensor) -> Tensor:
         same = value.unsqueeze(-1 - self.event_dim) == self._samples
@@ -211,7 +220,7 @@ class Empirical(Family):
         return self._samples, self.log_weights
 
 
-# -- of other distributions ------------------------------------------------------------------------------------
+# -- of other distributions ------------------------------------------------------------------------
 
 
 class MaskedDistribution(Family):
@@ -235,7 +244,9 @@ class MaskedDistribution(Family):
         base_dist = adopt(base_dist)
         if isinstance(mask, Tensor):
             batch_shape = torch.broadcast_shapes(mask.shape, base_dist.batch_shape)
-            base_dist = base_dist if base_dist.batch_shape == batch_shape else base_dist.expand(batch_shape)
+            base_dist = (
+                base_dist if base_dist.batch_shape == batch_shape else base_dist.expand(batch_shape)
+            )
             mask = mask.bool().expand(batch_shape)
         elif not isinstance(mask, bool):
             raise TypeError(f"mask must be True, False or a tensor of truth values, not {mask!r}")
@@ -277,7 +288,9 @@ class MaskedDistribution(Family):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         if self._mask is False:
-            shape = torch.broadcast_shapes(value.shape[: value.dim() - self.event_dim], self.batch_shape)
+            shape = torch.broadcast_shapes(
+                value.shape[: value.dim() - self.event_dim], self.batch_shape
+            )
             return torch.zeros(shape, dtype=self._as_value(0.0).dtype, device=value.device)
         log_prob = self.base_dist._log_prob(value)
         return log_prob if self._mask is True else torch.where(self._mask, log_prob, 0.0)
@@ -296,7 +309,8 @@ class MaskedDistribution(Family):
 
 
 class ExpandedDistribution(Family):
-    """Independent copies of a distribution that does not say itself how to make them; made by `.expand(...)`.
+    """Independent copies of a distribution that does not say itself how to make them; made by
+    `.expand(...)`.
 
     Args:
         base_dist: the distribution.
@@ -354,14 +368,20 @@ class ExpandedDistribution(Family):
         return self._repeated(self.base_dist.rsample, sample_shape)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(value.shape[: value.dim() - self.event_dim], self.batch_shape)
+        shape = torch.broadcast_shapes(
+            value.shape[: value.dim() - self.event_dim], self.batch_shape
+        )
         return self.base_dist.log_prob(value).expand(shape)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """The base distribution's values, along a new first dimension."""
         values = self.base_dist.enumerate_support(expand=False)
         values = values.reshape(values.shape[:1] + (1,) * self.batch_dim + self.event_shape)
-        return values.expand(values.shape[:1] + self.batch_shape + self.event_shape) if expand else values
+        return (
+            values.expand(values.shape[:1] + self.batch_shape + self.event_shape)
+            if expand
+            else values
+        )
 
     @property
     def mean(self) -> Tensor:
@@ -380,7 +400,8 @@ class TransformedDistribution(Distribution, torch_dist.TransformedDistribution):
         transforms: one transform, or a list, the first one first; each a bijection.
 
     >>> from pplkit.distributions import Normal, transforms
-    >>> TransformedDistribution(Normal(0.0, 1.0), transforms.ExpTransform()).log_prob(torch.tensor(1.0))
+    >>> d = TransformedDistribution(Normal(0.0, 1.0), transforms.ExpTransform())
+    >>> d.log_prob(torch.tensor(1.0))
     tensor(-0.9189)
     """
 
@@ -459,8 +480,8 @@ class MixtureSameFamily(Distribution, torch_dist.MixtureSameFamily):
     """One of K components of a family, chosen at random: density sum_k probs_k p_k(x).
 
     Args:
-        mixture_distribution: a `Categorical` over the components, of the mixture's batch shape, or one that
-            broadcasts to it.
+        mixture_distribution: a `Categorical` over the components, of the mixture's batch shape, or
+            one that broadcasts to it.
         component_distribution: the components, K of them along the rightmost batch dimension.
 
     >>> import pplkit.distributions as dist
@@ -472,7 +493,9 @@ class MixtureSameFamily(Distribution, torch_dist.MixtureSameFamily):
     def __init__(self, mixture_distribution, component_distribution, validate_args=None):
         mixture, components = adopt(mixture_distribution), adopt(component_distribution)
         if not components.batch_shape:
-            raise ValueError("the components need a batch dimension, the rightmost, to be mixed along")
+            raise ValueError(
+                "the components need a batch dimension, the rightmost, to be mixed along"
+            )
         batch_shape = torch.broadcast_shapes(mixture.batch_shape, components.batch_shape[:-1])
         if components.batch_shape[:-1] != batch_shape:
             components = components.expand(batch_shape + components.batch_shape[-1:])
@@ -521,10 +544,17 @@ class MaskedMixture(Family):
             raise ValueError(f"mask must be a tensor of truth values, not {mask!r}")
         component0, component1 = adopt(component0), adopt(component1)
         if component0.event_shape != component1.event_shape:
-            raise ValueError(f"the events differ: {component0.event_shape} and {component1.event_shape}")
-        batch_shape = torch.broadcast_shapes(mask.shape, component0.batch_shape, component1.batch_shape)
+            raise ValueError(
+                f"the events differ: {component0.event_shape} and {component1.event_shape}"
+            )
+        batch_shape = torch.broadcast_shapes(
+            mask.shape, component0.batch_shape, component1.batch_shape
+        )
         self._mask = mask.expand(batch_shape)
-        self.component0, self.component1 = component0.expand(batch_shape), component1.expand(batch_shape)
+        self.component0, self.component1 = (
+            component0.expand(batch_shape),
+            component1.expand(batch_shape),
+        )
         super().__init__(batch_shape, component0.event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None):
@@ -545,16 +575,24 @@ class MaskedMixture(Family):
         return self.component0, self.component1
 
     def _chosen(self, value0: Tensor, value1: Tensor) -> Tensor:
-        return torch.where(self._mask.reshape(self._mask.shape + (1,) * self.event_dim), value1, value0)
+        return torch.where(
+            self._mask.reshape(self._mask.shape + (1,) * self.event_dim), value1, value0
+        )
 
     def _sample(self, sample_shape: torch.Size) -> Tensor:
-        return self._chosen(self.component0._sample(sample_shape), self.component1._sample(sample_shape))
+        return self._chosen(
+            self.component0._sample(sample_shape), self.component1._sample(sample_shape)
+        )
 
     def _rsample(self, sample_shape: torch.Size) -> Tensor:
-        return self._chosen(self.component0._rsample(sample_shape), self.component1._rsample(sample_shape))
+        return self._chosen(
+            self.component0._rsample(sample_shape), self.component1._rsample(sample_shape)
+        )
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        return torch.where(self._mask, self.component1._log_prob(value), self.component0._log_prob(value))
+        return torch.where(
+            self._mask, self.component1._log_prob(value), self.component0._log_prob(value)
+        )
 
     @property
     def mean(self) -> Tensor:
@@ -569,7 +607,8 @@ class SineSkewed(Family):
     """Angles on a torus, skewed: density p(x) (1 + sum_i skewness_i sin(x_i - mean_i)).
 
     Args:
-        base_dist: symmetric around its mean, with events that are vectors of angles, as `VonMises(...).to_event(1)`.
+        base_dist: symmetric around its mean, with events that are vectors of angles, as
+            `VonMises(...).to_event(1)`.
         skewness: between -1 and 1, their absolute values of sum 1 at most; of the event's shape.
 
     >>> import pplkit.distributions as dist
@@ -585,7 +624,9 @@ class SineSkewed(Family):
     def __init__(self, base_dist, skewness, validate_args=None):
         base_dist = adopt(base_dist)
         if base_dist.event_dim != 1 or skewness.shape[-1:] != base_dist.event_shape:
-            raise ValueError("skewness must have one element for each angle of an event of base_dist")
+            raise ValueError(
+                "skewness must have one element for each angle of an event of base_dist"
+            )
         batch_shape = torch.broadcast_shapes(base_dist.batch_shape, skewness.shape[:-1])
         self.skewness = skewness.expand(batch_shape + skewness.shape[-1:])
         self.base_dist = base_dist.expand(batch_shape)
@@ -604,7 +645,8 @@ class SineSkewed(Family):
         return self.base_dist._log_prob(value) + torch.log1p(self._skew(value))
 
     def _sample(self, sample_shape: torch.Size) -> Tensor:
-        # A draw and its mirror image are alike under the base: keep the one or the other, by the skew.
+        # A draw and its mirror image are alike under the base: keep the one or the other, by the
+        # skew.
         with torch.no_grad():
             value = self.base_dist._sample(sample_shape)
             u = torch.rand(value.shape[:-1], dtype=value.dtype, device=value.device)

@@ -1,4 +1,6 @@
-"""Log-probabilities, moments, distribution functions: against SciPy, against integrals, and against Pyro."""
+"""Log-probabilities, moments, distribution functions: against SciPy, against integrals, and against
+Pyro.
+"""
 
 import math
 
@@ -46,16 +48,33 @@ def test_moments_against_scipy(case):
     finite = case.variance_from(params) if case.variance_from else torch.ones(d.batch_shape) == 1
     if not finite.any():
         return
-    mean, variance = (tensor(np.broadcast_to(m, d.batch_shape)) for m in (theirs.mean(), theirs.var()))
+    mean, variance = (
+        tensor(np.broadcast_to(m, d.batch_shape)) for m in (theirs.mean(), theirs.var())
+    )
     torch.testing.assert_close(d.mean[finite], mean[finite], rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(d.variance[finite], variance[finite], rtol=1e-8, atol=1e-12)
 
 
 WITHOUT_CDF = {
-    "AffineBeta", "Beta", "BetaBinomial", "Binomial", "FisherSnedecor", "GammaPoisson", "NegativeBinomial",
-    "StudentT", "VonMises",
-}  # fmt: skip
-WITHOUT_ICDF = {"Chi2", "FoldedDistribution", "Gamma", "InverseGamma", "Bernoulli", "Geometric", "Poisson"}
+    "AffineBeta",
+    "Beta",
+    "BetaBinomial",
+    "Binomial",
+    "FisherSnedecor",
+    "GammaPoisson",
+    "NegativeBinomial",
+    "StudentT",
+    "VonMises",
+}
+WITHOUT_ICDF = {
+    "Chi2",
+    "FoldedDistribution",
+    "Gamma",
+    "InverseGamma",
+    "Bernoulli",
+    "Geometric",
+    "Poisson",
+}
 
 
 @pytest.mark.parametrize("case", REFERENCES, ids=repr)
@@ -103,12 +122,16 @@ def test_a_normal_distribution_cut_far_out_in_its_tail():
     d = dist.TruncatedNormal(0.0, 1.0, low=low, high=high)
     theirs = st.truncnorm(low.numpy(), high.numpy())
     x = tensor(theirs.ppf(PROBABILITIES))
-    torch.testing.assert_close(d.log_prob(x), tensor(theirs.logpdf(x.numpy())), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        d.log_prob(x), tensor(theirs.logpdf(x.numpy())), rtol=1e-8, atol=1e-8
+    )
     torch.testing.assert_close(d.icdf(tensor(PROBABILITIES)), x, rtol=1e-8, atol=1e-8)
     # With no bounds at all it is the normal distribution, gradients included.
     loc = torch.tensor(0.3, requires_grad=True)
     whole = dist.TruncatedNormal(loc, 2.0)
-    assert torch.allclose(whole.log_prob(torch.tensor(1.0)), dist.Normal(0.3, 2.0).log_prob(torch.tensor(1.0)))
+    assert torch.allclose(
+        whole.log_prob(torch.tensor(1.0)), dist.Normal(0.3, 2.0).log_prob(torch.tensor(1.0))
+    )
     with handlers.seed(rng_seed=0):
         whole.rsample((50,)).mean().backward()
     assert loc.grad == pytest.approx(1.0)
@@ -116,15 +139,25 @@ def test_a_normal_distribution_cut_far_out_in_its_tail():
 
 INTEGRALS = {
     "SoftAsymmetricLaplace": (dist.SoftAsymmetricLaplace(0.5, 1.5, 0.7, 0.4), -math.inf, math.inf),
-    "SoftAsymmetricLaplace-2": (dist.SoftAsymmetricLaplace(0.0, 0.5, 2.0, 3.0), -math.inf, math.inf),
+    "SoftAsymmetricLaplace-2": (
+        dist.SoftAsymmetricLaplace(0.0, 0.5, 2.0, 3.0),
+        -math.inf,
+        math.inf,
+    ),
     "Kumaraswamy": (dist.Kumaraswamy(2.5, 1.5), 0.0, 1.0),
     "ContinuousBernoulli": (dist.ContinuousBernoulli(0.2), 0.0, 1.0),
     "ContinuousBernoulli-flat": (dist.ContinuousBernoulli(0.5001), 0.0, 1.0),
     "TransformedDistribution": (
-        dist.TransformedDistribution(dist.Normal(0.5, 0.5), dist.transforms.ExpTransform()), 0.0, math.inf),
+        dist.TransformedDistribution(dist.Normal(0.5, 0.5), dist.transforms.ExpTransform()),
+        0.0,
+        math.inf,
+    ),
     "MixtureSameFamily": (
-        dist.MixtureSameFamily(dist.Categorical([0.3, 0.7]), dist.Normal([0.0, 3.0], [1.0, 0.5])), -math.inf, math.inf),
-}  # fmt: skip
+        dist.MixtureSameFamily(dist.Categorical([0.3, 0.7]), dist.Normal([0.0, 3.0], [1.0, 0.5])),
+        -math.inf,
+        math.inf,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", INTEGRALS)
@@ -140,7 +173,9 @@ def test_density_mean_and_variance_by_integration(name):
     assert expectation(lambda x: 1.0) == pytest.approx(1.0, abs=1e-6)
     if not name.startswith("Transformed"):
         assert expectation(lambda x: x) == pytest.approx(d.mean.item(), abs=1e-5)
-        assert expectation(lambda x: (x - d.mean.item()) ** 2) == pytest.approx(d.variance.item(), rel=1e-5)
+        assert expectation(lambda x: (x - d.mean.item()) ** 2) == pytest.approx(
+            d.variance.item(), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("dim", [2, 3, 4])
@@ -149,8 +184,12 @@ def test_projected_normal_by_integration_along_rays(dim):
     direction = torch.tensor([1.0, 1.0, -1.0, 0.5], dtype=F64)[:dim]
     direction = direction / direction.norm()
     normal = st.multivariate_normal(loc.numpy())
-    ray = integrate.quad(lambda r: r ** (dim - 1) * normal.pdf(r * direction.numpy()), 0, math.inf)[0]
-    assert dist.ProjectedNormal(loc).log_prob(direction).exp().item() == pytest.approx(ray, rel=1e-8)
+    ray = integrate.quad(lambda r: r ** (dim - 1) * normal.pdf(r * direction.numpy()), 0, math.inf)[
+        0
+    ]
+    assert dist.ProjectedNormal(loc).log_prob(direction).exp().item() == pytest.approx(
+        ray, rel=1e-8
+    )
 
 
 def test_vectors_and_matrices_against_scipy():
@@ -160,25 +199,40 @@ def test_vectors_and_matrices_against_scipy():
     tril, precision = torch.linalg.cholesky(cov), torch.linalg.inv(cov)
     x = torch.tensor([[0.0, 0.0, 0.0], [3.0, -4.0, 1.0]], dtype=F64)
     expected = tensor(st.multivariate_normal(loc, cov).logpdf(x))
-    for given in ({"covariance_matrix": cov}, {"precision_matrix": precision}, {"scale_tril": tril}):
+    for given in (
+        {"covariance_matrix": cov},
+        {"precision_matrix": precision},
+        {"scale_tril": tril},
+    ):
         d = dist.MultivariateNormal(loc, **given)
         torch.testing.assert_close(d.log_prob(x), expected)
         torch.testing.assert_close(d.covariance_matrix, cov)
         torch.testing.assert_close(d.precision_matrix, precision)
         torch.testing.assert_close(d.scale_tril, tril)
         torch.testing.assert_close(d.variance, cov.diagonal())
-    w, diag = torch.tensor([[1.0], [0.5], [-2.0]], dtype=F64), torch.tensor([1.0, 0.3, 2.0], dtype=F64)
+    w, diag = (
+        torch.tensor([[1.0], [0.5], [-2.0]], dtype=F64),
+        torch.tensor([1.0, 0.3, 2.0], dtype=F64),
+    )
     low = dist.LowRankMultivariateNormal(loc, w, diag)
     low_cov = w @ w.T + diag.diag()
-    torch.testing.assert_close(low.log_prob(x), tensor(st.multivariate_normal(loc, low_cov).logpdf(x)))
+    torch.testing.assert_close(
+        low.log_prob(x), tensor(st.multivariate_normal(loc, low_cov).logpdf(x))
+    )
     torch.testing.assert_close(low.scale_tril @ low.scale_tril.T, low_cov)
     torch.testing.assert_close(low.precision_matrix, torch.linalg.inv(low_cov))
     t = dist.MultivariateStudentT(3.5, loc, tril)
     torch.testing.assert_close(t.log_prob(x), tensor(st.multivariate_t(loc, cov, 3.5).logpdf(x)))
     s = torch.stack([cov, cov @ cov])
-    for given in ({"covariance_matrix": cov}, {"precision_matrix": precision}, {"scale_tril": tril}):
+    for given in (
+        {"covariance_matrix": cov},
+        {"precision_matrix": precision},
+        {"scale_tril": tril},
+    ):
         wishart = dist.Wishart(4.5, **given)
-        torch.testing.assert_close(wishart.log_prob(s), tensor(st.wishart(4.5, cov).logpdf(s.numpy().transpose(1, 2, 0))))
+        torch.testing.assert_close(
+            wishart.log_prob(s), tensor(st.wishart(4.5, cov).logpdf(s.numpy().transpose(1, 2, 0)))
+        )
         torch.testing.assert_close(wishart.mean, tensor(st.wishart(4.5, cov).mean()))
         torch.testing.assert_close(wishart.variance, tensor(st.wishart(4.5, cov).var()))
 
@@ -193,11 +247,14 @@ def test_probability_vectors_against_scipy():
     torch.testing.assert_close(d.variance, tensor(theirs.var()))
     counts = torch.tensor([[1.0, 2.0, 4.0], [0.0, 0.0, 7.0]], dtype=F64)
     torch.testing.assert_close(
-        dist.Multinomial(7, p[0]).log_prob(counts), tensor(st.multinomial(7, p[0].numpy()).logpmf(counts.numpy()))
+        dist.Multinomial(7, p[0]).log_prob(counts),
+        tensor(st.multinomial(7, p[0].numpy()).logpmf(counts.numpy())),
     )
     dm = dist.DirichletMultinomial(conc, 7)
     dm_theirs = st.dirichlet_multinomial(conc.numpy(), 7)
-    torch.testing.assert_close(dm.log_prob(counts), tensor(dm_theirs.logpmf(counts.numpy().astype(int))))
+    torch.testing.assert_close(
+        dm.log_prob(counts), tensor(dm_theirs.logpmf(counts.numpy().astype(int)))
+    )
     torch.testing.assert_close(dm.mean, tensor(dm_theirs.mean()))
     torch.testing.assert_close(dm.variance, tensor(dm_theirs.var()))
     # A category of weight 0 is no trouble until it comes up.
@@ -211,7 +268,8 @@ def test_probability_vectors_against_scipy():
 
 
 def test_correlation_matrices_integrate_to_one():
-    # In two dimensions the density of the correlation r is (1 - r^2)^(concentration - 1), normalised.
+    # In two dimensions the density of the correlation r is (1 - r^2)^(concentration - 1),
+    # normalised.
     for concentration in (0.5, 1.0, 3.0):
         d = dist.LKJ(2, torch.tensor(concentration, dtype=F64))
 
@@ -263,13 +321,16 @@ def test_ordered_categories():
     assert d.logits.isfinite().all()
 
 
-# -- the same by Pyro ------------------------------------------------------------------------------------------------
+# -- the same by Pyro ------------------------------------------------------------------------------
 
 PYRO = [case for case in CASES if case.pyro and hasattr(pyro_dist, case.name)]
 # Where Pyro's value is wrong, missing, or means something else: why.
-NO_PYRO_LOG_PROB = {"Empirical": "refuses a batch of draws", "GeneralizedPareto": "takes single precision alone"}
+NO_PYRO_LOG_PROB = {
+    "Empirical": "refuses a batch of draws",
+    "GeneralizedPareto": "takes single precision alone",
+}
 OTHER_DRAWS = {
-    "LKJCholesky": "Pyro's, which are torch's, are not from this distribution in three dimensions or more",
+    "LKJCholesky": "Pyro's, as torch's, are from another distribution in three dimensions or more",
     "LKJ": "as LKJCholesky",
     "Wishart": "Pyro draws again what it takes for singular",
     "VonMises3D": "Pyro has no draws",
@@ -292,15 +353,15 @@ def test_log_prob_against_pyro(case):
 
 
 @pytest.mark.parametrize("case", PYRO, ids=repr)
-@pytest.mark.parametrize("moment", ["mean", "variance"])
-def test_moments_against_pyro(case, moment):
-    try:
-        expected = getattr(by_pyro(case), moment)
-    except NotImplementedError:
-        return
-    actual = getattr(case.make(), moment)
-    expected = expected.expand(actual.shape)
-    torch.testing.assert_close(actual, expected, equal_nan=True, check_dtype=case.name != "LKJ")
+def test_moments_against_pyro(case):
+    for moment in ("mean", "variance"):
+        try:
+            expected = getattr(by_pyro(case), moment)
+        except NotImplementedError:
+            continue
+        actual = getattr(case.make(), moment)
+        expected = expected.expand(actual.shape)
+        torch.testing.assert_close(actual, expected, equal_nan=True, check_dtype=case.name != "LKJ")
 
 
 @pytest.mark.parametrize("case", PYRO, ids=repr)
