@@ -212,6 +212,8 @@ class do(Handler):
 class substitute(Handler):
     """Put values in the place of parameters and of drawn sites, without observing them.
 
+    (Pyro's touches parameters alone; sites it does not know are left as they are in both.)
+
     Args:
         fn: the model.
         data: values by name.
@@ -238,7 +240,7 @@ class block(Handler):
         fn: the model.
         hide_fn, expose_fn: functions of a message: which to hide, or which alone to show.
         hide, expose: names.
-        hide_types, expose_types: types of statement: "sample", "param", "plate", ...
+        hide_types, expose_types: types of statement: "sample" (drawn), "observe", "param", "plate".
 
     >>> import pplkit, pplkit.distributions as dist
     >>> def model():
@@ -278,12 +280,16 @@ class block(Handler):
         if self.expose_fn is not None:
             hidden = not self.expose_fn(msg)
         elif self.expose or self.expose_types:
-            hidden = msg.name not in self.expose and msg.type not in self.expose_types
+            hidden = msg.name not in self.expose and _kind(msg) not in self.expose_types
         elif self.hide_fn is not None:
             hidden = self.hide_fn(msg)
         else:
-            hidden = self.by_default or msg.name in self.hide or msg.type in self.hide_types
+            hidden = self.by_default or msg.name in self.hide or _kind(msg) in self.hide_types
         msg.stop = msg.stop or bool(hidden)
+
+
+def _kind(msg: Message) -> str:
+    return "observe" if msg.type == "sample" and msg.is_observed else msg.type
 
 
 class mask(Handler):
@@ -475,6 +481,8 @@ class scope(Handler):
 
 class reparam(Handler):
     """Replace variables by others that are easier to infer, of which they are functions.
+
+    Only what is inferred: an observed site in `config` is refused.
 
     Args:
         fn: the model.

@@ -13,6 +13,7 @@ import asyncio
 import os
 import pickle
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -33,9 +34,11 @@ class Entry:
     event_dim: int | None = None
 
     def value(self) -> Tensor:
-        if self.constraint is constraints.real:
-            return self.unconstrained
-        return transform_to(self.constraint)(self.unconstrained)
+        leaf = value = self.unconstrained
+        if self.constraint is not constraints.real:
+            value = transform_to(self.constraint)(leaf)
+        value.unconstrained = weakref.ref(leaf)  # Pyro's users call it, for a penalty, say
+        return value
 
 
 class ParamStore:

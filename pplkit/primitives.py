@@ -155,6 +155,9 @@ def param(
         constraint: where it must stay, as `dist.constraints.positive`.
         event_dim: how many rightmost dimensions are one value; all, unless told.
 
+    Returns:
+        Its value. `.unconstrained()` of it is the leaf tensor that an optimiser moves.
+
     Raises:
         ParamError: no value yet; a value outside the constraint; a leftover of another shape or
             constraint.

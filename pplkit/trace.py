@@ -86,6 +86,12 @@ class Trace:
         for site in self.sites("sample"):
             site.log_prob  # noqa: B018
 
+    def detach_(self) -> None:
+        """Cut every drawn value off from what it was computed from."""
+        for site in self.sites("sample"):
+            if not site.is_observed:
+                site.value = site.value.detach()
+
     def format_shapes(self) -> str:
         """The shapes of every site, as a table."""
         return display.shape_table(self)

@@ -120,6 +120,8 @@ def test_condition_inside_a_plate():
         ({"expose_fn": lambda site: site.name == "y"}, ["y"]),
         ({"hide_types": ["sample"]}, []),
         ({"expose_types": ["sample"]}, ["x", "y"]),
+        ({"hide_types": ["observe"]}, ["x", "y"]),
+        ({"expose_types": ["observe"]}, []),
         ({"hide": []}, ["x", "y"]),
         ({"expose_all": True}, ["x", "y"]),
     ],
@@ -127,6 +129,14 @@ def test_condition_inside_a_plate():
 def test_block_hides(arguments, shown):
     tr = handlers.trace(handlers.block(model, **arguments)).get_trace()
     assert tr.stochastic_nodes == shown
+
+
+def test_block_tells_observed_from_drawn():
+    observed = handlers.condition(model, data={"y": torch.tensor(0.0)})
+    hidden = handlers.trace(handlers.block(observed, hide_types=["observe"])).get_trace()
+    assert hidden.stochastic_nodes == ["x"] and hidden.observation_nodes == []
+    hidden = handlers.trace(handlers.block(observed, hide_types=["sample"])).get_trace()
+    assert hidden.stochastic_nodes == [] and hidden.observation_nodes == ["y"]
 
 
 def test_block_hides_only_from_outside():

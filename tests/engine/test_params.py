@@ -24,6 +24,7 @@ def test_made_once_then_read():
 def test_constrained_outside_unconstrained_inside(constraint, value):
     torch.testing.assert_close(param("p", value, constraint=constraint), value)
     leaf = get_param_store().unconstrained("p")
+    assert param("p").unconstrained() is leaf
     assert leaf.is_leaf and leaf.requires_grad
     with torch.no_grad():
         leaf.add_(3.0)
