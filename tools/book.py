@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.environment import ROOT, alone
+from tools.environment import ROOT, alone, one_thread
 from tools.hatch_build import tree_hash
 
 BUILD = ROOT / "book" / "_build"
@@ -88,6 +88,7 @@ def _jupyter_book():
     scripts = str(Path(sys.executable).parent)
     variables = {
         **os.environ,
+        **one_thread(),
         "PATH": os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]),
         "PYTHONUTF8": "1",
         "JUPYTER_PREFER_ENV_PATH": "1",

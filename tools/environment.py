@@ -58,6 +58,15 @@ def ready(*extras: str, python: str | None = None) -> Path:
     return PYTHON
 
 
+def one_thread() -> dict[str, str]:
+    """One thread for torch, unless the user has said how many.
+
+    For tests and the book, whose tensors are tiny: on cores that other work shares, a pool of
+    threads waiting for each other makes them some thirty times slower.
+    """
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+
+
 def variables() -> dict[str, str]:
     """The environment variables for everything that runs in .venv.
 

@@ -66,6 +66,7 @@ def test(arguments, *selection):
         from tools import browser
 
         browser.provide(python)
+    os.environ.update(environment.one_thread())
     os.environ["PPLKIT_SETUP_SECONDS"] = f"{time.monotonic() - begun:.1f}"
     _become([str(python), "-m", "pytest", "-p", "tools.rooms", *selection, *arguments])
 
