@@ -43,7 +43,9 @@ def backend(name: str) -> SimpleNamespace:
     return SimpleNamespace(
         name=name,
         dist=importlib.import_module(f"{name}.distributions"),
-        handlers=importlib.import_module(f"{name}.poutine" if name == "pyro" else f"{name}.handlers"),
+        handlers=importlib.import_module(
+            f"{name}.poutine" if name == "pyro" else f"{name}.handlers"
+        ),
         **{s: getattr(root, s) for s in statements.split() if hasattr(root, s)},
     )
 
@@ -128,7 +130,9 @@ class Entry:
 
     def build(self, ppl, size=None, dtype=torch.float64, device="cpu") -> Program:
         """The program at a size; the prime one, unless told."""
-        return self.function(ppl, self.sizes[-2:][0] if size is None else size, Maker(dtype, device))
+        return self.function(
+            ppl, self.sizes[-2:][0] if size is None else size, Maker(dtype, device)
+        )
 
 
 ENTRIES: dict[str, Entry] = {}
@@ -185,7 +189,9 @@ def gaussian_truth(log_joint: Callable[..., Tensor], **shapes: tuple[int, ...]) 
     precision = torch.stack([h - gradient(column.clone()) for column in columns])
     mean = torch.linalg.solve(precision, h)
     log_det = torch.linalg.slogdet(precision).logabsdet
-    evidence = of_vector(start).detach() + 0.5 * (h @ mean - log_det + len(h) * math.log(2 * math.pi))
+    evidence = of_vector(start).detach() + 0.5 * (
+        h @ mean - log_det + len(h) * math.log(2 * math.pi)
+    )
     factor_sd = precision.diagonal().rsqrt()
     params = {f"{name}_loc": part for name, part in split(mean).items()}
     params |= {f"{name}_scale": part for name, part in split(factor_sd).items()}
@@ -234,9 +240,7 @@ def grid_truth(
     evidence = log_mass.logsumexp(0)
     p = (log_mass - evidence).exp()
     mean = {name: (p * part[:, 0]).sum() for name, part in z.items()}
-    sd = {
-        name: (p * (part[:, 0] - mean[name]) ** 2).sum().sqrt() for name, part in z.items()
-    }
+    sd = {name: (p * (part[:, 0] - mean[name]) ** 2).sum().sqrt() for name, part in z.items()}
     for name, (centre, variance) in (given(**z) if given is not None else {}).items():
         mean[name] = p @ centre
         sd[name] = (p @ (variance + (centre - mean[name]) ** 2)).sqrt()
@@ -848,7 +852,8 @@ def low_rank_noise(ppl, n, new):
 
     def model(data):
         shift = ppl.sample("shift", dist.Normal(new(0.0), new(2.0)))
-        fn = dist.LowRankMultivariateNormal(shift.expand(n), loadings, own)
+        loc = shift[..., None].expand(*shift.shape, n)
+        fn = dist.LowRankMultivariateNormal(loc, loadings, own)
         ppl.sample("obs", fn, obs=data)
 
     def guide(data):
@@ -882,8 +887,7 @@ def gaussian_process(ppl, n, new):
 
     def model(data):
         f = ppl.sample("f", dist.MultivariateNormal(new.zeros(n), scale_tril=tril))
-        with ppl.plate("data", n):
-            ppl.sample("obs", dist.Normal(f, 0.4), obs=data)
+        ppl.sample("obs", dist.Normal(f, 0.4).to_event(1), obs=data)
 
     def guide(data):
         loc = ppl.param("loc", new.full((n,), 0.1))
@@ -957,6 +961,7 @@ def poisson_regression(ppl, n, new):
 @entry(sizes=(1, 2, 7, 300))
 def robust_regression(ppl, n, new):
     """A line through points with heavy-tailed errors, one outlier among them. Truth: quadrature."""
+
     def with_outlier(eta):
         y = eta + 0.5 * new.noise(n)
         return torch.cat([y[:1] + 4.0, y[1:]])
@@ -980,10 +985,9 @@ def laplace_regression(ppl, n, new):
     )  # fmt: skip
 
 
-def _one_unknown(ppl, name, kind, prior, likelihood, reference_prior, reference, data):
+def _one_unknown(ppl, new, name, kind, prior, likelihood, reference_prior, reference, data):
     """One continuous unknown with a Normal or LogNormal guide; truth by quadrature."""
     factor = normal_factor if kind == "real" else lognormal_factor
-    start = data.new_tensor if data.is_floating_point() else torch.tensor
 
     def model(data):
         z = ppl.sample(name, prior())
@@ -991,9 +995,7 @@ def _one_unknown(ppl, name, kind, prior, likelihood, reference_prior, reference,
             ppl.sample("obs", likelihood(z), obs=data)
 
     def guide(data):
-        kind = prior().mean.dtype
-        factor(ppl, name, start(0.2, dtype=kind, device=data.device),
-               start(0.5, dtype=kind, device=data.device))  # fmt: skip
+        factor(ppl, name, new(0.2), new(0.5))
 
     def truth():
         def log_joint(**z):
@@ -1010,7 +1012,7 @@ def cauchy_location(ppl, n, new):
     """Where a Cauchy distribution sits: its data have no mean. Truth: quadrature."""
     dist = ppl.dist
     return _one_unknown(
-        ppl, "loc", "real",
+        ppl, new, "loc", "real",
         lambda: dist.Normal(new(0.0), new(3.0)), lambda z: dist.Cauchy(z, new(1.0)),
         normal(0.0, 3.0), lambda z: td.Cauchy(z, 1.0),
         0.5 + (math.pi * (new.uniform(n) - 0.5)).tan(),
@@ -1022,7 +1024,7 @@ def half_normal_scale(ppl, n, new):
     """The spread of centred data, its prior half a Normal. Truth: quadrature."""
     dist = ppl.dist
     return _one_unknown(
-        ppl, "scale", "positive",
+        ppl, new, "scale", "positive",
         lambda: dist.HalfNormal(new(2.0)), lambda z: dist.Normal(new(0.0), z),
         td.HalfNormal(f64(2.0)), lambda z: td.Normal(0.0, z),
         0.8 * new.noise(n),
@@ -1034,9 +1036,9 @@ def weibull_scale(ppl, n, new):
     """Lifetimes that fail ever more often, with a Gamma prior on their scale. Truth: quadrature."""
     dist = ppl.dist
     return _one_unknown(
-        ppl, "scale", "positive",
+        ppl, new, "scale", "positive",
         lambda: dist.Gamma(new(3.0), new(2.0)), lambda z: dist.Weibull(z, new(1.7)),
-        td.Gamma(f64(3.0), f64(2.0)), lambda z: td.Weibull(z, torch.tensor(1.7, dtype=torch.float64)),
+        td.Gamma(f64(3.0), f64(2.0)), lambda z: td.Weibull(z, f64(1.7)),
         1.4 * (-new.uniform(n).log()) ** (1 / 1.7),
     )  # fmt: skip
 
@@ -1046,7 +1048,7 @@ def negative_binomial_rate(ppl, n, new):
     """Overdispersed counts, their log-odds unknown. Truth: quadrature."""
     dist = ppl.dist
     return _one_unknown(
-        ppl, "logit", "real",
+        ppl, new, "logit", "real",
         lambda: dist.Normal(new(0.0), new(1.0)),
         lambda z: dist.NegativeBinomial(new(3.0), logits=z),
         normal(0.0, 1.0), lambda z: td.NegativeBinomial(3.0, logits=z),
@@ -1066,7 +1068,7 @@ def ordinal_opinion(ppl, n, new):
         return td.Categorical(probs=below[..., 1:].sub(below[..., :-1])[:, None, :])
 
     return _one_unknown(
-        ppl, "leaning", "real",
+        ppl, new, "leaning", "real",
         lambda: dist.Normal(new(0.0), new(1.5)),
         lambda z: dist.OrderedLogistic(z, new(cuts)),
         normal(0.0, 1.5), between_cuts,
@@ -1089,7 +1091,7 @@ def mixture_gap(ppl, n, new):
 
     side = torch.where(new.uniform(n, seed=4) < 0.6, 1.0, -1.0)
     return _one_unknown(
-        ppl, "gap", "positive",
+        ppl, new, "gap", "positive",
         lambda: dist.Gamma(new(2.0), new(1.0)), lambda z: clusters(dist, z, new),
         td.Gamma(f64(2.0), f64(1.0)), lambda z: clusters(td, z, f64_tensor),
         1.1 * side + 0.6 * new.noise(n),
@@ -1129,9 +1131,9 @@ def zero_inflation(ppl, n, new):
 def correlation(ppl, n, new):
     """The correlation of two standard normal readings, with an LKJ prior on its Cholesky factor.
 
-    Truth: quadrature over the correlation r, whose prior is (1 - r^2)^(eta - 1), a Beta distribution
-    of (1 + r)/2 (Lewandowski, Kurowicka and Joe, 2009, "Generating random correlation matrices").
-    Reported as `r`; the guide is the most probable factor, a Delta.
+    Truth: quadrature over the correlation r, whose prior is (1 - r^2)^(eta - 1), so that (1 + r)/2
+    has a Beta distribution (Lewandowski, Kurowicka and Joe, 2009, "Generating random correlation
+    matrices"). Reported as `r`; the guide is the most probable factor, a Delta.
     """
     dist = ppl.dist
 
@@ -1541,7 +1543,7 @@ def shared_plate(ppl, n, new):
 
 @entry("subsample")
 def subsample_statement(ppl, n, new):
-    """Data and local parameters cut down to a plate's rows by `subsample`. Truth: its neighbour's."""
+    """As `subsampled_local_unknowns`; `subsample` cuts data and parameters down to the rows."""
     dist = ppl.dist
     whole = subsampled_local_unknowns(ppl, n, new)
 
@@ -2157,9 +2159,7 @@ def weighted_rows(ppl, n, new):
         normal_factor(ppl, "z", new(0.3), new(0.8))
 
     data, weights = 0.7 + 0.5 * new.noise(n), 0.2 + new.uniform(n, seed=3)
-    return Program(
-        model, guide, (data, weights), lambda: _normal_location(data, 0.5, f64(weights))
-    )
+    return Program(model, guide, (data, weights), lambda: _normal_location(data, 0.5, f64(weights)))
 
 
 @entry()
@@ -2182,7 +2182,7 @@ def factors(ppl, n, new):
 
 @entry()
 def computed_values(ppl, n, new):
-    """Temperatures in Celsius, remembered in Fahrenheit too: `deterministic` adds no probability."""
+    """A temperature, remembered in Fahrenheit too: `deterministic` adds no probability."""
     dist = ppl.dist
 
     def model(data):
@@ -2237,7 +2237,7 @@ def neals_funnel(ppl, n, new):
 
     def values(y):
         base = dist.Normal(new.zeros(n), new(1.0))
-        stretch = dist.transforms.AffineTransform(0.0, (y / 2).exp())
+        stretch = dist.transforms.AffineTransform(0.0, (y / 2).exp()[..., None])
         return dist.TransformedDistribution(base, [stretch]).to_event(1)
 
     def model():
@@ -2389,7 +2389,7 @@ def _network(new, *widths: int, seed: int) -> torch.nn.Module:
 
 
 def digits(new, n: int) -> Tensor:
-    """Pictures of 4 x 4 black and white points: bars that lie or stand, with a few points flipped."""
+    """Pictures of 4 x 4 points, black or white: bars that lie or stand, a few points flipped."""
     bars = torch.zeros(4, 4, 4)
     for i in range(4):
         bars[i, i, :] = 1.0

@@ -112,9 +112,14 @@ def sites_by_pyro(trace) -> list[Site]:
         fn = site["fn"]
         found.append(
             Site(
-                name, site["value"].detach(), site["is_observed"],
-                tuple(fn.batch_shape), tuple(fn.event_shape), frames, site["log_prob"].detach(),
-            )  # fmt: skip
+                name,
+                site["value"].detach(),
+                site["is_observed"],
+                tuple(fn.batch_shape),
+                tuple(fn.event_shape),
+                frames,
+                site["log_prob"].detach(),
+            )
         )
     return found
 
@@ -152,9 +157,14 @@ def sites_by_us(trace) -> list[Site]:
         fn = site.fn
         found.append(
             Site(
-                site.name, site.value.detach(), site.is_observed,
-                tuple(fn.batch_shape), tuple(fn.event_shape), frames, site.log_prob.detach(),
-            )  # fmt: skip
+                site.name,
+                site.value.detach(),
+                site.is_observed,
+                tuple(fn.batch_shape),
+                tuple(fn.event_shape),
+                frames,
+                site.log_prob.detach(),
+            )
         )
     return found
 
@@ -193,6 +203,10 @@ def same(entry: str, ours: Outcome, theirs: Outcome) -> None:
             torch.testing.assert_close(mine[name], other[name], **close, msg=msg)
 
 
+def labelled(where: str):
+    return lambda message: f"{where}: {message}"
+
+
 def same_sites(ours: list[Site], theirs: list[Site], which: str, close: dict) -> None:
     assert [site.name for site in ours] == [site.name for site in theirs], f"order in the {which}"
     for mine, other in zip(ours, theirs, strict=True):
@@ -202,13 +216,13 @@ def same_sites(ours: list[Site], theirs: list[Site], which: str, close: dict) ->
             assert pair[0] == pair[1], f"{where}: {what} {pair[0]} by us, {pair[1]} by Pyro"
         assert mine.value.shape == other.value.shape, f"{where}: shape"
         assert mine.value.dtype == other.value.dtype, f"{where}: dtype"
-        torch.testing.assert_close(mine.value, other.value, **close, msg=lambda m: f"{where}: {m}")
+        torch.testing.assert_close(mine.value, other.value, **close, msg=labelled(where))
         if other.log_prob is not None:
             assert mine.log_prob.shape == other.log_prob.shape, f"{where}: log_prob's shape"
             # Pyro's ImproperUniform answers in float32, whatever it is asked in.
             assert mine.log_prob.dtype == torch.float64, f"{where}: {mine.log_prob.dtype}"
             torch.testing.assert_close(
-                mine.log_prob, other.log_prob.double(), **close, msg=lambda m: f"{where}: {m}"
+                mine.log_prob, other.log_prob.double(), **close, msg=labelled(where)
             )
 
 

@@ -10,7 +10,7 @@ import importlib
 import pytest
 import torch
 from pyroapi import handlers, infer, pyro, pyro_backend, register_backend
-from pyroapi.tests import *  # noqa: F403 - pyro-api's test functions are collected here
+from pyroapi.tests import *  # its test functions, collected here
 
 import pplkit
 from pplkit.effects import active_handlers
