@@ -40,8 +40,9 @@ class ELBO:
             than one after the other; every batch dimension must then belong to a plate.
         max_plate_nesting: how many dimensions the plates of guide and model take; when it is needed
             and not given, one run of both tells.
-        strict_enumeration_warning, ignore_jit_warnings, jit_options, retain_graph: accepted for
-            Pyro's sake; they change nothing.
+        max_iarange_nesting: Pyro's old name for `max_plate_nesting`.
+        strict_enumeration_warning, ignore_jit_warnings, jit_options, retain_graph,
+        tail_adaptive_beta: accepted for Pyro's sake; they change nothing.
 
     A class of one's own overrides `particle_loss`, and `particle_surrogate` where its gradient is
     another's:
@@ -59,12 +60,16 @@ class ELBO:
         self,
         num_particles: int = 1,
         max_plate_nesting: int | float = math.inf,
+        max_iarange_nesting: int | None = None,
         vectorize_particles: bool = False,
         strict_enumeration_warning: bool = True,
         ignore_jit_warnings: bool = False,
         jit_options: dict | None = None,
         retain_graph: bool | None = None,
+        tail_adaptive_beta: float = -1.0,
     ):
+        if max_iarange_nesting is not None:
+            max_plate_nesting = max_iarange_nesting
         name = type(self).__name__
         whole = isinstance(num_particles, int) and not isinstance(num_particles, bool)
         if not whole or num_particles < 1:
@@ -119,6 +124,9 @@ class ELBO:
 
     def estimate(self, runs: list[tuple[Trace, Trace]]) -> tuple[Tensor, Tensor]:
         """The loss that these runs estimate, and a scalar whose gradient estimates its gradient."""
+        if self.num_particles == 1:
+            loss = self.particle_loss(*runs[0])
+            return loss, self.particle_surrogate(*runs[0], loss)
         losses = [self.particle_loss(*run) for run in runs]
         surrogates = [
             self.particle_surrogate(*run, loss) for run, loss in zip(runs, losses, strict=True)
@@ -147,13 +155,16 @@ class ELBO:
 
     def traces(self, model: Callable, guide: Callable, *args, **kwargs) -> tuple[Trace, Trace]:
         """A run of the guide, and one of the model that takes the guide's draws."""
-        guide_trace = trace(guide).get_trace(*args, **kwargs)
-        tracer = trace(replay(model, trace=guide_trace))
+        with trace() as recorder:
+            guide(*args, **kwargs)
+        guide_trace = recorder.trace
         try:
-            model_trace = tracer.get_trace(*args, **kwargs)
+            with trace() as recorder, replay(trace=guide_trace):
+                model(*args, **kwargs)
         except errors.ShapeError:
-            check_shapes(tracer.trace, guide_trace)  # the likelier cause comes first
+            check_shapes(recorder.trace, guide_trace)  # the likelier cause comes first
             raise
+        model_trace = recorder.trace
         check_match(model_trace, guide_trace)
         model_trace.check_plates()
         guide_trace.check_plates()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -180,8 +181,9 @@ class SVI:
         """An outcome with its loss as a number; raises if it is not well."""
         mark, watcher = get_param_store().mark(), _Watcher()
         outcome = self._evaluated(watcher, args, kwargs)
-        value, ok = torch.stack([outcome.loss, outcome.ok.to(outcome.loss.dtype)]).tolist()
-        if not ok:
+        # One number tells both: the loss is finite if all is well.
+        value = torch.where(outcome.ok, outcome.loss, math.nan).item()
+        if math.isnan(value):
             get_param_store().roll_back(mark)
             for question in outcome.questions:
                 if not question.holds:
@@ -291,9 +293,14 @@ def _all_well(loss: Tensor, grads: dict[str, Tensor], questions: list[checks.Que
     # The largest magnitude is finite if all are: one number for each gradient.
     filled = [grad for grad in grads.values() if grad.numel()]
     sizes = torch._foreach_norm(filled, float("inf")) if filled else ()
-    total = sum((size.to(loss.device) for size in sizes), loss)
-    held = [q.holds.detach().to(loss.device) for q in questions]
-    return torch.stack([*held, torch.isfinite(total)]).all()
+    device, total = loss.device, loss
+    for size in sizes:
+        total = total + (size if size.device == device else size.to(device))
+    well = total.abs() < math.inf
+    for question in questions:
+        held = question.holds
+        well = well & (held if held.device == device else held.to(device))
+    return well
 
 
 def _progress(total: int, wanted: bool | None):
