@@ -668,6 +668,43 @@ def lognormal_scale(ppl, n, new):
     return Program(model, guide, (data,), truth)
 
 
+@entry()
+def transformed_size(ppl, n, new):
+    """`lognormal_scale` spelt out: Normals sent through an affine map and the exponential.
+
+    Truth: on the log scale a linear-Gaussian model; both Jacobians count. The guide is a LogNormal,
+    so it does not share the model's way of computing a density.
+    """
+    dist = ppl.dist
+    exp = dist.transforms.ExpTransform()
+
+    def model(data):
+        stretch = dist.transforms.AffineTransform(new(0.3), new(1.5))
+        prior = dist.TransformedDistribution(dist.Normal(new(0.0), new(1.0)), [stretch, exp])
+        size = ppl.sample("size", prior)
+        with ppl.plate("data", len(data)):
+            noisy = dist.TransformedDistribution(dist.Normal(size.log(), 0.5), [exp])
+            ppl.sample("obs", noisy, obs=data)
+
+    def guide(data):
+        lognormal_factor(ppl, "size", new(0.2), new(0.6))
+
+    data = (0.4 + 0.5 * new.noise(n)).exp()
+
+    def truth():
+        logs = f64(data).log()
+
+        def log_joint(log_size):
+            likelihood = td.Normal(log_size, 0.5).log_prob(logs).sum() - logs.sum()
+            return normal(0.3, 1.5).log_prob(log_size) + likelihood
+
+        found = gaussian_truth(log_joint, log_size=())
+        params = {"size_loc": found.mean["log_size"], "size_scale": found.sd["log_size"]}
+        return exact(found.log_evidence, params, size=td.LogNormal(*params.values()))
+
+    return Program(model, guide, (data,), truth)
+
+
 @entry("score")
 def von_mises_direction(ppl, n, new):
     """A direction on the circle, seen through von Mises noise of known concentration.
