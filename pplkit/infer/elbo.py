@@ -41,8 +41,9 @@ class ELBO:
         max_plate_nesting: how many dimensions the plates of guide and model take; when it is needed
             and not given, one run of both tells.
         max_iarange_nesting: Pyro's old name for `max_plate_nesting`.
-        strict_enumeration_warning, ignore_jit_warnings, jit_options, retain_graph,
-        tail_adaptive_beta: accepted for Pyro's sake; they change nothing.
+
+    Pyro's further settings (strict_enumeration_warning, ignore_jit_warnings, jit_options,
+    retain_graph, tail_adaptive_beta) are accepted and change nothing.
 
     A class of one's own overrides `particle_loss`, and `particle_surrogate` where its gradient is
     another's:
