@@ -259,7 +259,7 @@ class Adam(Optimizer):
         after = {"mean": mean, "square": square, "steps": steps}
         if amsgrad:
             square = after["largest"] = torch.maximum(state["largest"], square)
-        exact = steps.to(torch.promote_types(value.dtype, torch.float32))
+        exact = _counted(steps, value)
         known = [_known_share(beta, exact).to(value.dtype) for beta in betas]
         unbiased_root = (square / known[1]).sqrt()
         return value - lr * (mean / known[0]) / (unbiased_root + eps), after
@@ -315,6 +315,11 @@ class Adam(Optimizer):
 
 
 _FUSABLE = (torch.float32, torch.float64)
+
+
+def _counted(steps: Tensor, value: Tensor) -> Tensor:
+    """The number of steps, in a type as precise as the value's, and as float32 at least."""
+    return steps.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def _known_share(beta: float, steps: Tensor) -> Tensor:
@@ -392,7 +397,7 @@ class ClippedAdam(Optimizer):
         if weight_decay:
             grad = grad + weight_decay * value
         steps = state["steps"] + 1
-        exact = steps.to(torch.promote_types(value.dtype, torch.float32))
+        exact = _counted(steps, value)
         mean = torch.lerp(state["mean"], grad, 1 - betas[0])
         spread = grad - mean if centered_variance else grad
         square = torch.lerp(state["square"], spread * spread, 1 - betas[1])
@@ -434,7 +439,7 @@ class SGD(Optimizer):
         if momentum:
             share = 1.0
             if dampening:  # the first gradient is taken whole
-                share = torch.where(state["steps"] == 0, 1.0, 1.0 - dampening).to(value.dtype)
+                share = 1.0 - dampening * (state["steps"] > 0).to(value.dtype)
             velocity = momentum * state["velocity"] + share * grad
             state = {"velocity": velocity, "steps": state["steps"] + 1}
             grad = grad + momentum * velocity if nesterov else velocity
@@ -527,7 +532,7 @@ class Adagrad(Optimizer):
         if weight_decay:
             grad = grad + weight_decay * value
         squares = state["squares"] + grad * grad
-        size = (lr / (1 + state["steps"] * lr_decay)).to(value.dtype)
+        size = (lr / (1 + _counted(state["steps"], value) * lr_decay)).to(value.dtype)
         root = (squares + initial_accumulator_value).sqrt()
         return value - size * grad / (root + eps), {"squares": squares, "steps": state["steps"] + 1}
 

@@ -94,7 +94,7 @@ def test_a_step_waits_for_the_device_once(monkeypatch):
 
         monkeypatch.setattr(torch.Tensor, name, counted)
     svi.step(DATA)
-    assert waits == ["tolist"]
+    assert len(waits) == 1
 
 
 def test_run_is_step_repeated():
