@@ -61,9 +61,7 @@ def contestants(data):
     model, guide = program(pplkit, pplkit.distributions)
     ours = infer.SVI(model, guide, optim.Adam({"lr": 0.01}), infer.Trace_ELBO())
     model, guide = program(pyro, pyro.distributions)
-    theirs = pyro.infer.SVI(
-        model, guide, pyro.optim.Adam({"lr": 0.01}), pyro.infer.Trace_ELBO()
-    )
+    theirs = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.01}), pyro.infer.Trace_ELBO())
     return {
         "pplkit svi.step": lambda: ours.step(data),
         "pyro svi.step": lambda: theirs.step(data),
@@ -97,8 +95,7 @@ def main() -> None:
     data = torch.tensor([1.2, 0.8, 1.5, -0.3]).repeat(given.points // 4 + 1)[: given.points]
     times = measured(contestants(data), given.steps, given.rounds)
     rows = {
-        name: {"best": min(each), "median": statistics.median(each)}
-        for name, each in times.items()
+        name: {"best": min(each), "median": statistics.median(each)} for name, each in times.items()
     }
     pyros = rows["pyro svi.step"]
     print(f"{given.points} data points   {'best':>9} {'median':>9}   of Pyro's best, median")
