@@ -94,7 +94,7 @@ def _ask(holds: Tensor, error) -> None:
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
-    """The plain tensor, rows of `vmap` included, behind one that a transform of `torch.func` wraps."""
+    """The plain tensor, rows of `vmap` included, behind one that `torch.func` wraps."""
     while _functorch.is_functorch_wrapped_tensor(tensor):
         tensor = _functorch.get_unwrapped(tensor)
     return tensor
@@ -152,7 +152,7 @@ def sample_value(msg: Message) -> None:
 
 
 def value(fn, value: Tensor, name: str | None = None, where=None, origin: str = "given") -> None:
-    """Is a value inside the support? What `fn` has drawn, or was asked about last, is known to be."""
+    """Is a value inside the support? What `fn` has drawn, or was asked about last, is."""
     if not _enabled or (fn._seen is not None and fn._seen() is value):
         return
     support = fn.support

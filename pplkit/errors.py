@@ -385,7 +385,7 @@ def wrong_event_dims(fn, asked: int, declared: int) -> ShapeError:
     return ShapeError(
         f"{_family(fn)} cannot make {asked} batch dimensions parts of one variable",
         where=user_frame(),
-        found=f"batch shape {_shape(fn.batch_shape)}, of event dimensions {declared} declared by .to_event",
+        found=f"batch shape {_shape(fn.batch_shape)}, {declared} event dimensions by .to_event",
         expected=f"Expected reinterpreted_batch_ndims <= {len(fn.batch_shape)} and >= {-declared}",
     )
 
@@ -617,7 +617,7 @@ def scheduler_arguments(schedule: str, found: Any) -> UsageError:
         f"{schedule} needs an optimiser and its settings",
         where=user_frame(),
         found=_brief(found),
-        expected=f'{schedule}({{"optimizer": torch.optim.Adam, "optim_args": {{"lr": 0.01}}, ...}})',
+        expected=f'{schedule}({{"optimizer": torch.optim.Adam, "optim_args": {{...}}, ...}})',
     )
 
 
