@@ -278,7 +278,7 @@ def gradient_noise(elbo, model, guide, name, runs=300):
 
 
 def test_the_graph_leaves_out_what_a_draw_does_not_touch():
-    """Two coins that have nothing in common: the first's gradient has none of the second's noise."""
+    """Two coins with nothing in common: the first's gradient has none of the second's noise."""
 
     def model():
         sample("a", dist.Bernoulli(0.4))
@@ -356,7 +356,7 @@ def test_nesting_is_found_by_one_run():
     model, guide = hierarchy(pplkit, dist)
     elbo = Trace_ELBO(num_particles=7, vectorize_particles=True)
     with handlers.seed(rng_seed=0):
-        loss = elbo.differentiable_loss(model, guide)
+        loss = elbo.differentiable_loss(model, guide).detach()
     assert elbo.max_plate_nesting == 1
     assert loss.shape == () and math.isfinite(loss)
     with handlers.trace() as outside:

@@ -182,6 +182,8 @@ def _is_usable(site: Message, value: Tensor) -> bool:
 class InitHandler(Handler):
     """Runs a model with each unobserved site at the value that a strategy chooses.
 
+    Discrete sites, which have no unconstrained values to choose from, are drawn.
+
     Args:
         fn: the model.
         strategy: as `init_to_median`.
@@ -200,7 +202,7 @@ class InitHandler(Handler):
         self.strategy = strategy
 
     def process_message(self, msg: Message) -> None:
-        if msg.type != "sample" or msg.value is not None:
+        if msg.type != "sample" or msg.value is not None or msg.fn.support.is_discrete:
             return
         with torch.no_grad():
             value = torch.as_tensor(self.strategy(msg)).detach()
