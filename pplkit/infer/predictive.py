@@ -102,10 +102,12 @@ class Predictive:
             example = trace(model).get_trace(*args, **kwargs)
         names = _chosen(example, given, wanted)
         shapes = {name: _shape(example.nodes[name], self.num_samples, nesting) for name in names}
-        draw = self._at_once if parallel else self._one_by_one
-        return draw(model, given, shapes, nesting, args, kwargs)
+        if not parallel:
+            return self._one_by_one(model, given, shapes, args, kwargs)
+        given = {name: _aligned(example, name, given[name], nesting) for name in given}
+        return self._at_once(model, given, shapes, nesting, args, kwargs)
 
-    def _one_by_one(self, model, given, shapes, nesting, args, kwargs):
+    def _one_by_one(self, model, given, shapes, args, kwargs):
         runs = []
         for i in range(self.num_samples):
             known = {name: value[i] for name, value in given.items()}
@@ -117,12 +119,8 @@ class Predictive:
         return drawn, runs[-1]
 
     def _at_once(self, model, given, shapes, nesting, args, kwargs):
-        known = {}
-        for name, value in given.items():
-            gap = (1,) * (nesting - (value.dim() - 1))
-            known[name] = value.reshape(value.shape[:1] + gap + value.shape[1:])
         draws = plate(_DRAWS, self.num_samples, dim=-nesting - 1)
-        run = trace(condition(draws(model), data=known)).get_trace(*args, **kwargs)
+        run = trace(condition(draws(model), data=given)).get_trace(*args, **kwargs)
         drawn = {}
         for name, shape in shapes.items():
             value = run.nodes[name].value
@@ -154,6 +152,14 @@ def _number(samples: Mapping[str, Tensor], num_samples: int | None) -> int:
             stacklevel=3,
         )
     return size
+
+
+def _aligned(example: Trace, name: str, value: Tensor, nesting: int) -> Tensor:
+    """Draws of a site, with room for all plates between the draws' dimension and the site's own."""
+    site = example.nodes.get(name)
+    event_dim = site.fn.event_dim if site is not None and site.type == "sample" else 0
+    gap = (1,) * (nesting - (value.dim() - 1 - event_dim))
+    return value.reshape(value.shape[:1] + gap + value.shape[1:])
 
 
 def _chosen(example: Trace, given: Mapping[str, Tensor], wanted) -> list[str]:
