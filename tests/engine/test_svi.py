@@ -5,7 +5,7 @@ import torch
 
 import pplkit
 import pplkit.distributions as dist
-from pplkit import errors, handlers, param, plate, sample
+from pplkit import errors, handlers, optim, param, plate, sample
 from pplkit.infer import SVI, Trace_ELBO
 from pplkit.optim import Adam
 
@@ -121,18 +121,6 @@ def test_run_impossible_steps(num_steps):
         SVI(model, guide, Adam({"lr": 0.01}), Trace_ELBO()).run(num_steps, DATA)
 
 
-def test_adam_is_torchs_adam():
-    start, grads = torch.randn(3), torch.randn(50, 3)
-    theirs = start.clone().requires_grad_()
-    optimiser = torch.optim.Adam([theirs], lr=0.03, betas=(0.8, 0.99), weight_decay=0.1)
-    ours, adam = start.clone(), Adam({"lr": 0.03, "betas": (0.8, 0.99), "weight_decay": 0.1})
-    for grad in grads:
-        theirs.grad = grad.clone()
-        optimiser.step()
-        adam.move({"x": ours}, {"x": grad})
-    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-5, atol=1e-6)
-
-
 def test_settings_by_parameter():
     def settings(name):
         return {"lr": 0.5 if name == "loc" else 0.001}
@@ -216,12 +204,223 @@ def test_an_interrupted_run_keeps_what_it_reached():
         (lambda: SVI(None, guide, Adam({"lr": 0.1}), Trace_ELBO()), "SVI cannot use this model"),
         (lambda: SVI(model, guide, {"lr": 0.1}, Trace_ELBO()), "SVI cannot use this optim"),
         (lambda: SVI(model, guide, Adam({"lr": 0.1}), Trace_ELBO), "an instance"),
-        (lambda: Adam({"learning_rate": 0.1}), "Adam has no setting 'learning_rate'"),
-        (lambda: Adam({"lr": -0.1}), "learning rate"),
-        (lambda: Adam(0.1), "settings in a dictionary"),
-        (lambda: Trace_ELBO(num_particles=0), "num_particles"),
+        (lambda: SVI(model, guide, torch.optim.LBFGS, Trace_ELBO()), "needs no closure"),
+        (lambda: SVI(model, guide, Adam({}), Trace_ELBO(), params={}), "a ParamStore"),
+        (lambda: SVI(model, guide, Adam({}), loss=1.0), "an instance"),
     ],
 )
 def test_wrong_settings(build, message):
     with pytest.raises(errors.UsageError, match=message):
         build()
+
+
+# -- parameters of its own ---------------------------------------------------------------------
+
+
+def test_an_inference_can_own_its_parameters():
+    """What another cell has left in the current store is neither used nor touched."""
+    param("loc", torch.zeros(3))
+    own = pplkit.ParamStore()
+    svi = SVI(model, guide, Adam({"lr": 0.1}), Trace_ELBO(), params=own)
+    svi.step(DATA)
+    result = svi.run(5, DATA)
+    assert math.isfinite(svi.evaluate_loss(DATA))
+    assert result.params["loc"] == own["loc"].detach() != 0.3
+    assert pplkit.get_param_store()["loc"].shape == (3,)
+    with svi.params:
+        assert param("loc").shape == ()
+
+
+def test_a_failed_first_step_leaves_no_parameters():
+    def broken(data):
+        param("left", torch.tensor(1.0))
+        sample("z", dist.Normal(param("loc", torch.tensor(math.inf)), 1.0))
+
+    for attempt in (lambda svi: svi.step(DATA), lambda svi: svi.run(3, DATA)):
+        with pytest.raises((errors.InferenceError, errors.DistributionError)):
+            attempt(SVI(model, broken, Adam({"lr": 0.1}), Trace_ELBO()))
+        assert len(pplkit.get_param_store()) == 0
+
+
+# -- runs --------------------------------------------------------------------------------------
+
+
+def failing_at(number, bad):
+    """A model whose step of this number, counted from 1, has the given observation."""
+    taken = []
+
+    def program(data):
+        taken.append(1)
+        z = sample("z", dist.Normal(0.0, 1.0))
+        with plate("data", len(data)):
+            x = bad if len(taken) >= number else data
+            sample("obs", dist.Normal(z, 0.5), obs=x)
+
+    return program
+
+
+@pytest.mark.parametrize("number", [1, 2, 7, 30])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    "make", [Adam, optim.ClippedAdam, lambda a: optim.PyroOptim(torch.optim.Adamax, a)]
+)
+def test_a_run_that_fails_stops_where_it_failed(number, bad, make):
+    """Parameters as after the steps before, and the error tells step and site."""
+    with handlers.seed(rng_seed=0):
+        svi = SVI(model, guide, make({"lr": 0.05}), Trace_ELBO())
+        svi.run(number - 1, DATA)
+    reached = {name: value.item() for name, value in pplkit.get_param_store().items()}
+    pplkit.clear_param_store()
+    broken = failing_at(number, torch.full((4,), bad))
+    with handlers.seed(rng_seed=0):
+        svi = SVI(broken, guide, make({"lr": 0.05}), Trace_ELBO())
+        with pytest.raises((errors.InferenceError, errors.DistributionError)) as caught:
+            svi.run(60, DATA)
+    assert caught.value.site == "obs"
+    if isinstance(caught.value, errors.InferenceError):
+        assert f"the loss of step {number} " in str(caught.value)
+    store = pplkit.get_param_store()
+    assert {name: value.item() for name, value in store.items()} == reached
+
+
+def test_the_failed_step_is_taken_again_with_its_own_draws():
+    """Only one draw in many breaks the model: the error shows the very one."""
+
+    def fragile(data):
+        z = sample("z", dist.Normal(0.0, 1.0))
+        sample("y", dist.Normal(0.0, torch.where(z > 2.5, math.nan, 1.0)), obs=torch.tensor(0.0))
+
+    def still(data):
+        sample("z", dist.Normal(param("loc", torch.tensor(0.0)), 1.0))
+
+    messages = []
+    for together in (False, True):
+        pplkit.clear_param_store()
+        with handlers.seed(rng_seed=5):
+            svi = SVI(fragile, still, optim.SGD({"lr": 1e-9}), Trace_ELBO())
+            with pytest.raises((errors.InferenceError, errors.DistributionError)) as caught:
+                svi.run(2000, DATA) if together else [svi.step(DATA) for _ in range(2000)]
+        messages.append((caught.value.site, svi._steps))
+    assert messages[0] == messages[1] and messages[0][0] == "y" and messages[0][1] > 10
+
+
+def waits_during(monkeypatch, action):
+    waits = []
+    with monkeypatch.context() as patch:
+        for name in ("item", "tolist", "__bool__", "__float__", "__int__", "numpy", "__index__"):
+            original = getattr(torch.Tensor, name)
+
+            def counted(self, *args, _name=name, _original=original, **kwargs):
+                waits.append(_name)
+                return _original(self, *args, **kwargs)
+
+            patch.setattr(torch.Tensor, name, counted)
+        action()
+    return len(waits)
+
+
+@pytest.mark.parametrize("make", [Adam, optim.ClippedAdam, optim.SGD, optim.RMSprop])
+def test_a_run_does_not_wait_for_each_step(monkeypatch, make):
+    svi = SVI(model, guide, make({"lr": 0.01}), Trace_ELBO(num_particles=2))
+    svi.run(1, DATA)
+    monkeypatch.setattr("pplkit.infer.svi._SECONDS", math.inf)
+    assert waits_during(monkeypatch, lambda: svi.run(300, DATA)) == 3
+
+
+def test_losses_stay_where_they_were_computed(device):
+    data = DATA.to(device)
+
+    def program(data):
+        z = sample("z", dist.Normal(torch.zeros((), device=device), 1.0))
+        with plate("data", len(data)):
+            sample("obs", dist.Normal(z, 0.5), obs=data)
+
+    def normal(data):
+        sample("z", dist.Normal(param("loc", torch.tensor(0.3, device=device)), 0.5))
+
+    result = SVI(program, normal, Adam({"lr": 0.01}), Trace_ELBO()).run(5, data)
+    assert result.losses.shape == (5,) and result.losses.device.type == device.type
+    assert not result.losses.requires_grad and not result.params["loc"].requires_grad
+
+
+def test_a_parameter_that_appears_late():
+    """A step that makes a new parameter is looked at before the next."""
+    seen = []
+
+    def growing(data):
+        seen.append(1)
+        loc = param("loc", torch.tensor(0.0))
+        if len(seen) > 5:
+            loc = loc + param("late", torch.tensor(0.0))
+        sample("z", dist.Normal(loc, 1.0))
+
+    result = SVI(model, growing, Adam({"lr": 0.1}), Trace_ELBO()).run(20, DATA)
+    assert set(result.params) == {"loc", "late"} and result.params["late"] != 0
+
+
+def test_a_progress_bar_only_when_asked(capsys):
+    svi = SVI(model, guide, Adam({"lr": 0.01}), Trace_ELBO())
+    svi.run(10, DATA)
+    assert capsys.readouterr() == ("", "")
+    svi.run(10, DATA, progress_bar=True)
+    shown = capsys.readouterr().err
+    assert "10/10" in shown and "loss=" in shown
+
+
+def test_a_schedule_goes_on_with_every_step_of_a_run():
+    settings = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.1}, "gamma": 0.9}
+    scheduler = optim.ExponentialLR(settings)
+    SVI(model, guide, scheduler, Trace_ELBO()).run(10, DATA)
+    assert scheduler.options("loc")["lr"] == pytest.approx(0.1 * 0.9**10)
+    ours = optim.ExponentialLR(settings)
+    svi = SVI(model, guide, ours, Trace_ELBO())
+    svi.step(DATA)
+    assert ours.options("loc")["lr"] == 0.1  # by step, the caller says when
+    ours.step()
+    assert ours.options("loc")["lr"] == pytest.approx(0.09)
+
+
+# -- losses and optimisers of others -----------------------------------------------------------
+
+
+def test_a_loss_of_ones_own():
+    def negative_log_joint(model, guide, data):
+        run = handlers.trace(guide).get_trace(data)
+        return -handlers.trace(handlers.replay(model, trace=run)).get_trace(data).log_prob_sum()
+
+    def point(data):
+        sample("z", dist.Delta(param("loc", torch.tensor(0.0))))
+
+    svi = SVI(model, point, Adam({"lr": 0.05}), negative_log_joint)
+    svi.run(400, DATA)
+    assert abs(pplkit.get_param_store()["loc"] - 12.8 / 17) < 0.01
+    assert isinstance(svi.evaluate_loss(DATA), float)
+
+
+@pytest.mark.parametrize("of_torch", [False, True])
+def test_optimisers_of_torch_move_modules(of_torch):
+    net = torch.nn.Linear(2, 1)
+    before = net.weight.detach().clone()
+
+    def program(x, y):
+        pplkit.module("net", net)
+        with plate("data", len(x)):
+            sample("y", dist.Normal(net(x).squeeze(-1), 0.1), obs=y)
+
+    x = torch.randn(20, 2)
+    y = x @ torch.tensor([1.0, -2.0]) + 0.5
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.05) if of_torch else Adam({"lr": 0.05})
+    SVI(program, lambda x, y: None, optimiser, Trace_ELBO()).run(400, x, y)
+    assert not torch.equal(net.weight, before)
+    torch.testing.assert_close(net.weight[0], torch.tensor([1.0, -2.0]), rtol=0, atol=0.02)
+
+
+def test_an_optimiser_of_torch_must_hold_what_is_read():
+    svi = SVI(model, guide, torch.optim.Adam([torch.zeros(1)]), Trace_ELBO())
+    with pytest.raises(errors.UsageError, match="does not hold parameter 'loc'"):
+        svi.step(DATA)
+
+
+def test_a_class_of_torch_will_do():
+    result = SVI(model, guide, torch.optim.Adam, Trace_ELBO()).run(3, DATA)
+    assert result.params["loc"] != 0.3
