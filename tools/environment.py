@@ -73,6 +73,8 @@ def variables() -> dict[str, str]:
     UTF-8 whatever the locale; what Jupyter, IPython and matplotlib write stays in .venv/var.
     """
     var = VENV / "var"
+    if VENV.is_dir():  # IPython makes its own folder, but not the one around it
+        var.mkdir(exist_ok=True)
     mine = {
         "PATH": os.pathsep.join([str(PYTHON.parent), os.environ.get("PATH", os.defpath)]),
         "VIRTUAL_ENV": str(VENV),

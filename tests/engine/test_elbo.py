@@ -358,7 +358,7 @@ def test_nesting_is_found_by_one_run():
     with handlers.seed(rng_seed=0):
         loss = elbo.differentiable_loss(model, guide).detach()
     assert elbo.max_plate_nesting == 1
-    assert loss.shape == () and math.isfinite(loss)
+    assert loss.shape == () and math.isfinite(loss.item())
     with handlers.trace() as outside:
         assert plate_nesting(model, guide) == 1
     assert len(outside.trace) == 0  # nothing of the run is seen further out
