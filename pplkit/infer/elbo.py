@@ -113,7 +113,12 @@ class ELBO:
     # -- what an estimator says --------------------------------------------------------------
     def particle_loss(self, model_trace: Trace, guide_trace: Trace) -> Tensor:
         """What one run contributes to the loss; a scalar, a sum over particles when vectorised."""
-        return guide_trace.log_prob_sum() - model_trace.log_prob_sum()
+        loss = 0.0
+        for site in guide_trace.sites("sample"):
+            loss = site.log_prob_sum + loss
+        for site in model_trace.sites("sample"):
+            loss = loss - site.log_prob_sum
+        return loss if isinstance(loss, Tensor) else torch.zeros(())
 
     def particle_surrogate(self, model_trace: Trace, guide_trace: Trace, loss: Tensor) -> Tensor:
         """A scalar whose gradient is what one run contributes to the loss's."""
