@@ -7,13 +7,12 @@ the spot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
-import torch
 from torch import Tensor
 from torch._C import _functorch
 from torch.distributions import constraints
@@ -25,8 +24,16 @@ if TYPE_CHECKING:
 
 
 class Question(NamedTuple):
-    holds: Tensor  # a boolean scalar
-    error: object  # called for the error to raise when it does not hold
+    """A check whose answer has not been waited for."""
+
+    ask: Callable[[], Tensor]  # a boolean scalar: whether it holds
+    error: Callable[[], Exception]  # what to raise when it does not
+    told_by_loss: bool  # it asks for no more than a number, and NaN shows in the loss
+
+    @property
+    def holds(self) -> Tensor:
+        held = self.ask()
+        return unwrapped(held).all() if _functorch.is_functorch_wrapped_tensor(held) else held
 
 
 _PENDING: ContextVar[list[Question] | None] = ContextVar("pplkit_pending_checks", default=None)
@@ -62,7 +69,7 @@ def validation_enabled(is_validate: bool = True) -> Iterator[None]:
 
 @contextmanager
 def asked_together() -> Iterator[list[Question]]:
-    """Collect the questions of the block; `settle` asks them."""
+    """Collect the questions of the block, for whoever runs it to ask together."""
     questions: list[Question] = []
     token = _PENDING.set(questions)
     try:
@@ -71,26 +78,19 @@ def asked_together() -> Iterator[list[Question]]:
         _PENDING.reset(token)
 
 
-def settle(questions: list[Question], *numbers: Tensor) -> list[float]:
-    """Ask all questions and fetch the numbers in one transfer; raise the first error."""
-    device = numbers[0].device if numbers else torch.device("cpu")
-    asked = [q.holds.detach().to(device, torch.float64) for q in questions]
-    wanted = [n.detach().to(device, torch.float64) for n in numbers]
-    answers = torch.stack(asked + wanted).tolist()
-    for question, held in zip(questions, answers, strict=False):
-        if not held:
-            raise question.error()
-    return answers[len(questions) :]
-
-
-def _ask(holds: Tensor, error) -> None:
-    if _functorch.is_functorch_wrapped_tensor(holds):
-        holds = unwrapped(holds).all()
+def _ask(constraint: constraints.Constraint, value: Tensor, error) -> None:
+    question = Question(lambda: constraint.check(value).all(), error, _only_a_number(constraint))
     pending = _PENDING.get()
     if pending is not None:
-        pending.append(Question(holds, error))
-    elif not bool(holds):
+        pending.append(question)
+    elif not bool(question.holds):
         raise error()
+
+
+def _only_a_number(constraint: constraints.Constraint) -> bool:
+    while isinstance(constraint, constraints.independent):
+        constraint = constraint.base_constraint
+    return constraint is constraints.real
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
@@ -106,7 +106,8 @@ def parameters(fn, name: str | None = None, where=None) -> None:
         return
     for part, parameter, value, constraint in _constrained(fn):
         _ask(
-            constraint.check(value).all(),
+            constraint,
+            value,
             lambda part=part, p=parameter, v=value, c=constraint: errors.bad_parameter(
                 name, where or errors.user_frame(), part, p, v, c
             ),
@@ -117,12 +118,24 @@ def parameters(fn, name: str | None = None, where=None) -> None:
 def _constrained(fn) -> Iterator[tuple]:
     for parameter in fn.stated():
         constraint = fn.arg_constraints[parameter]
-        if not constraints.is_dependent(constraint):
-            yield fn, parameter, getattr(fn, parameter), constraint
+        if constraints.is_dependent(constraint):
+            continue
+        if parameter in fn._numbers and _number_holds(constraint, fn._numbers[parameter]):
+            continue
+        yield fn, parameter, getattr(fn, parameter), constraint
     for parameter, value, constraint in fn.relations():
         yield fn, parameter, value, constraint
     for part in fn.parts():
         yield from _constrained(part)
+
+
+def _number_holds(constraint: constraints.Constraint, number: float) -> bool:
+    """Whether a plain number is known to satisfy a constraint, without a tensor."""
+    if constraint is constraints.real:
+        return number == number
+    if constraint is constraints.positive:
+        return number > 0
+    return constraint is constraints.unit_interval and 0 <= number <= 1
 
 
 def sample_shapes(msg: Message) -> None:
@@ -158,10 +171,9 @@ def value(fn, value: Tensor, name: str | None = None, where=None, origin: str = 
     support = fn.support
     if not constraints.is_dependent(support):
         _ask(
-            support.check(value).all(),
-            lambda: errors.outside_support(
-                name, where or errors.user_frame(), fn, value, origin
-            ),
+            support,
+            value,
+            lambda: errors.outside_support(name, where or errors.user_frame(), fn, value, origin),
         )
     fn._seen = ref(value)
 

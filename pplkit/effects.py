@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -90,13 +91,11 @@ class Message:
     @property
     def log_prob_sum(self) -> Tensor:
         """`log_prob`, summed: a scalar."""
-        return self.log_prob.sum()
+        log_prob = self.log_prob
+        return log_prob.sum() if log_prob.dim() else log_prob
 
     def __copy__(self) -> Message:
-        twin = object.__new__(Message)
-        for name in Message.__slots__:
-            setattr(twin, name, getattr(self, name))
-        return twin
+        return Message(*_fields(self))
 
     def __getitem__(self, key: str) -> Any:
         return getattr(self, _PYRO_KEYS.get(key, key))
@@ -118,6 +117,7 @@ class ScoreParts(NamedTuple):
     entropy_term: Tensor  # differentiated through the draw
 
 
+_fields = attrgetter(*Message.__slots__)
 _PYRO_KEYS = {"cond_indep_stack": "plates"}
 
 

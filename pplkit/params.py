@@ -32,11 +32,17 @@ class Entry:
     constraint: constraints.Constraint
     shape: torch.Size  # of the constrained value
     event_dim: int | None = None
+    transform: Callable[[Tensor], Tensor] | None = None  # None: none is needed
+
+    def __post_init__(self):
+        if self.constraint is constraints.positive:
+            self.transform = torch.exp  # torch's adds the bound 0 each time
+        elif self.constraint is not constraints.real:
+            self.transform = transform_to(self.constraint)
 
     def value(self) -> Tensor:
-        leaf = value = self.unconstrained
-        if self.constraint is not constraints.real:
-            value = transform_to(self.constraint)(leaf)
+        leaf = self.unconstrained
+        value = leaf if self.transform is None else self.transform(leaf)
         value.unconstrained = weakref.ref(leaf)  # Pyro's users call it, for a penalty, say
         return value
 

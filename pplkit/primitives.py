@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from . import errors
+from . import checks, errors
 from .distributions import Distribution, Unit, adopt
 from .effects import Handler, Message, PlateFrame, active_handlers, perform
 from .params import get_param_store
@@ -67,6 +67,7 @@ def sample(
 
     def said(name, obs=None, mask=None):
         where, advice = errors.user_frame(), dict(infer or ())
+        checks.parameters(fn, name, where)  # before plates repeat them
         return perform(
             Message(
                 "sample",
@@ -263,16 +264,14 @@ class _Rows(Handler):
         """The distribution, with this plate's rows at this plate's dimension."""
         frame, shape = self.frame, list(msg.fn.batch_shape)
         shape = [1] * (-frame.dim - len(shape)) + shape
-        if shape[frame.dim] == frame.size:
-            return (
-                msg.fn
-                if len(shape) == len(msg.fn.batch_shape)
-                else msg.fn.expand(torch.Size(shape))
-            )
-        if shape[frame.dim] != 1:
+        if shape[frame.dim] not in (1, frame.size):
             raise errors.plate_against_distribution(msg, frame, shape[frame.dim])
         shape[frame.dim] = frame.size
-        return msg.fn.expand(torch.Size(shape))
+        if tuple(shape) == msg.fn.batch_shape:
+            return msg.fn
+        wide = msg.fn.expand(torch.Size(shape))
+        wide._parameters_checked = msg.fn._parameters_checked  # rows repeat, values do not change
+        return wide
 
 
 class plate(Handler):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from weakref import ref
 
 import torch
@@ -32,7 +33,10 @@ class _FamilyType(type):
         if "validate_args" not in kwargs and "validate_args" in _signature(cls).parameters:
             kwargs["validate_args"] = False
         try:
-            return super().__call__(*args, **kwargs)
+            made = super().__call__(*args, **kwargs)
+            given = zip(_names(cls), args, strict=False)
+            made._numbers = {name: x for name, x in given if type(x) in (float, int)}
+            return made
         except errors.PplkitError as fault:
             # A family inside this one could not be made: say it of this one.
             if fault.__cause__ is None or not args and not kwargs:
@@ -59,6 +63,11 @@ def _signature(cls: type) -> inspect.Signature:
     return inspect.signature(cls.__init__)
 
 
+@functools.cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(name for name in _signature(cls).parameters if name != "self")
+
+
 def _ready(value) -> bool:
     if isinstance(value, Tensor):
         return value.is_floating_point()
@@ -80,8 +89,7 @@ def _as_parameters(cls: type, args, kwargs) -> tuple[tuple, dict]:
     """Lists, arrays and whole numbers in the place of real parameters become floating-point
     tensors.
     """
-    names = [name for name in _signature(cls).parameters if name != "self"]
-    named = dict(zip(names, args, strict=False))
+    named = dict(zip(_names(cls), args, strict=False))
     return (
         tuple(_as_parameter(cls, name, value) for name, value in named.items())
         + args[len(named) :],
@@ -125,6 +133,7 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
 
     _validate_args = False
     _parameters_checked = False
+    _numbers: Mapping[str, float] = MappingProxyType({})  # parameters given as plain numbers
     _seen: Callable | None = None  # a weak reference to the value last found inside the support
 
     def __call__(self, sample_shape=torch.Size()) -> Tensor:

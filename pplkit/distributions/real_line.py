@@ -13,6 +13,8 @@ from . import constraints
 from .base import Distribution, Family, parameters
 from .positive import Chi2
 
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
 
 class Normal(Distribution, torch_dist.Normal):
     """The normal distribution: a bell around `loc`, of density proportional to exp(-((x - loc) /
@@ -28,7 +30,7 @@ class Normal(Distribution, torch_dist.Normal):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         z = (value - self.loc) / self.scale
-        return -0.5 * z * z - self.scale.log() - math.log(math.sqrt(2 * math.pi))
+        return torch.addcmul(-_HALF_LOG_2PI - self.scale.log(), z, z, value=-0.5)
 
     def _cdf(self, value: Tensor) -> Tensor:
         return ndtr((value - self.loc) / self.scale)

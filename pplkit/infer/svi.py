@@ -309,6 +309,8 @@ def _checked(loss: Tensor, grads: dict[str, Tensor], questions: list[checks.Ques
         total = total + (part if part.device == loss.device else part.to(loss.device))
     checked = loss + (total - total)
     for question in questions:
+        if question.told_by_loss:
+            continue
         held = question.holds
         held = held if held.device == loss.device else held.to(loss.device)
         checked = torch.where(held, checked, math.nan)
