@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -83,8 +84,9 @@ class AutoGuide:
         if self._latents is None:
             self.setup(*args, **kwargs)
         self._store = get_param_store()
-        self._plates = self._made_plates(args, kwargs)
-        return self.forward(*args, **kwargs)
+        run = copy.copy(self)  # another thread may run the same guide, with plates of its own
+        run._plates = self._made_plates(args, kwargs)
+        return run.forward(*args, **kwargs)
 
     def forward(self, *args, **kwargs) -> dict[str, Tensor]:
         """The guide itself, run inside the model's arguments."""
