@@ -238,16 +238,22 @@ class Handler:
         _STACK.set((*_STACK.get(), Entry(handler, self, generator, mark)))
 
     def __exit__(self, exc_type, exc, tb) -> None:
-        stack, caller = _STACK.get(), sys._getframe(1)
-        mine = [i for i, entry in enumerate(stack) if entry.owner is self]
-        own = [i for i in mine if stack[i].generator is caller]
-        if mine:
-            at = (own or mine)[-1]
+        stack = _STACK.get()
+        at = len(stack) - 1
+        if at < 0 or stack[at].owner is not self or stack[at].generator is not None:
+            at = self._place(stack, sys._getframe(1))
+        if at >= 0:
             # What is still above was left behind by an interrupt, unless a generator holds it.
-            above = (entry for entry in stack[at + 1 :] if entry.generator is not None)
+            above = [entry for entry in stack[at + 1 :] if entry.generator is not None]
             _STACK.set((*stack[:at], *above))
             if exc_type is not None:
                 get_param_store().roll_back(stack[at].mark)
+
+    def _place(self, stack: tuple[Entry, ...], caller: FrameType) -> int:
+        """Where on the stack the `with` that now ends has put this handler; -1: nowhere."""
+        mine = [i for i, entry in enumerate(stack) if entry.owner is self]
+        own = [i for i in mine if stack[i].generator is caller]
+        return (own or mine or [-1])[-1]
 
     def __call__(self, *args, **kwargs):
         if self.fn is None:

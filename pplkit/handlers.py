@@ -75,7 +75,7 @@ class trace(Handler):
 
     def postprocess_message(self, msg: Message) -> None:
         if self._records(msg):
-            self.trace.add(copy.copy(msg))  # handlers further in may still change it
+            self.trace.add(msg.__copy__())  # handlers further in may still change it
 
     def _records(self, msg: Message) -> bool:
         return msg.type == "param" or (msg.type != "subsample" and not self.param_only)

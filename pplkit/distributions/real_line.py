@@ -30,7 +30,7 @@ class Normal(Distribution, torch_dist.Normal):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         z = (value - self.loc) / self.scale
-        return torch.addcmul(-_HALF_LOG_2PI - self.scale.log(), z, z, value=-0.5)
+        return torch.addcmul(self.scale.log().neg() - _HALF_LOG_2PI, z, z, value=-0.5)
 
     def _cdf(self, value: Tensor) -> Tensor:
         return ndtr((value - self.loc) / self.scale)
