@@ -83,7 +83,7 @@ class Where(NamedTuple):
 
 
 def user_frame() -> Where | None:
-    """The innermost line outside the engine and torch's distributions."""
+    """The innermost line outside the engine: the user's own."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_HERE):
         frame = frame.f_back

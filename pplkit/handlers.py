@@ -26,6 +26,7 @@ class trace(Handler):
 
     Args:
         fn: the model.
+        graph_type: accepted for Pyro's sake; there is one kind of trace.
         param_only: record parameters alone.
 
     Raises:
