@@ -11,6 +11,7 @@ import difflib
 import os
 import pickle
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -32,10 +33,7 @@ class PplkitError(Exception):
 
     def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
         self.site, self.where = site, where
-        lines = [headline]
-        parts = {"where": where, "found": found, "expected": expected, "remedy": remedy}
-        lines += [f"  {label + ':':<10}{text}" for label, text in parts.items() if text]
-        super().__init__("\n".join(lines))
+        super().__init__(_told(headline, where, found, expected, remedy))
 
 
 class ModelError(PplkitError, RuntimeError):
@@ -64,6 +62,55 @@ class InferenceError(PplkitError, RuntimeError):
 
 class UsageError(PplkitError, TypeError):
     """A call with the wrong kind of argument."""
+
+
+class PplkitWarning(UserWarning):
+    """A legal program that is likely a mistake. Made and told as errors are, and shown by `warn`.
+
+    Attributes:
+        site: the name of the statement it is about, or None.
+        where: the user's file and line, or None.
+    """
+
+    def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
+        self.site, self.where = site, where
+        super().__init__(_told(headline, where, found, expected, remedy))
+
+
+def warn(warning: PplkitWarning) -> None:
+    """Show a warning, at its place in the user's code: once for each place, unless told otherwise.
+
+    The place is `warning.where`, or else the user's line that runs now. In a notebook the warning
+    starts with `Cell In [n]:k`, never with the path of a temporary file. Python's filters hold as
+    for every warning: under `warnings.simplefilter("error")` it is raised.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings(record=True) as shown:
+    ...     warn(PplkitWarning("the guide has no site 'z'", remedy="name it as the model does"))
+    >>> print(shown[0].message)
+    the guide has no site 'z'
+      remedy:   name it as the model does
+    """
+    where = warning.where or user_frame() or Where("<unknown>", 0)
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+    scope = frame.f_globals  # where Python remembers what it has shown
+    warnings.warn_explicit(
+        warning,
+        type(warning),
+        _notebook_cell(where.filename) or where.filename,
+        where.line,
+        module=scope.get("__name__"),
+        registry=scope.setdefault("__warningregistry__", {}),
+    )
+
+
+def _told(headline: str, where, found, expected, remedy) -> str:
+    lines = [headline]
+    parts = {"where": where, "found": found, "expected": expected, "remedy": remedy}
+    lines += [f"  {label + ':':<10}{text}" for label, text in parts.items() if text]
+    return "\n".join(lines)
 
 
 # -- where -------------------------------------------------------------------------------------
@@ -736,11 +783,21 @@ def not_reparameterized(msg: Message, what: str) -> ModelError:
     )
 
 
-def not_verified_mean_field(model_names: list[str], guide_names: list[str]) -> str:
-    return (
-        "Failed to verify mean field restriction on the guide: model and guide have their sites in "
-        f"different orders. Model: {', '.join(model_names)}. Guide: {', '.join(guide_names)}. "
-        "Put them in the same order, or use Trace_ELBO."
+def not_verified_mean_field(model_names: list[str], guide_names: list[str]) -> PplkitWarning:
+    return PplkitWarning(
+        "Failed to verify mean field restriction on the guide: the sites are in different orders",
+        where=user_frame(),
+        found=f"Model: {', '.join(model_names)}. Guide: {', '.join(guide_names)}",
+        expected="the same order in both",
+        remedy="put them in the same order, or use Trace_ELBO",
+    )
+
+
+def draws_outnumber(size: int, num_samples: int) -> PplkitWarning:
+    return PplkitWarning(
+        f"posterior_samples hold {size} draws, not num_samples={num_samples}: {size} are made",
+        where=user_frame(),
+        remedy="leave num_samples out: it is the number of draws",
     )
 
 

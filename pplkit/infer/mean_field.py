@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
@@ -71,4 +69,4 @@ def _check_order(model_trace: Trace, guide_trace: Trace) -> None:
     ours = [name for name in model_trace.stochastic_nodes if name in guide_trace]
     theirs = [name for name in guide_trace.stochastic_nodes if name in model_trace]
     if ours != theirs:
-        warnings.warn(errors.not_verified_mean_field(ours, theirs), stacklevel=2)
+        errors.warn(errors.not_verified_mean_field(ours, theirs))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -147,10 +146,7 @@ def _number(samples: Mapping[str, Tensor], num_samples: int | None) -> int:
         return num_samples
     (size,) = sizes
     if num_samples not in (None, size):
-        warnings.warn(
-            f"posterior_samples hold {size} draws, not num_samples={num_samples}: {size} are made",
-            stacklevel=3,
-        )
+        errors.warn(errors.draws_outnumber(size, num_samples))
     return size
 
 

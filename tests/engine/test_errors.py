@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -110,17 +111,68 @@ def test_errors_are_the_built_in_kinds_too():
     assert issubclass(errors.UsageError, TypeError)
 
 
-def test_in_a_notebook_the_place_is_a_cell():
-    script = """
+NOTEBOOK = """
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 from ipykernel.compiler import XCachingCompiler
 shell.compile = XCachingCompiler()
 shell.run_cell("import pplkit, pplkit.distributions as dist", store_history=True)
+"""
+
+
+def test_in_a_notebook_the_place_is_a_cell():
+    script = (
+        NOTEBOOK
+        + """
 result = shell.run_cell("x = 1\\npplkit.sample('x', dist.Normal(0., -1.))", store_history=True)
 print(str(result.error_in_exec.where))
 """
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip().splitlines()[-1] == "Cell In [2], line 2"
+
+
+def warned(where=None):
+    errors.warn(errors.PplkitWarning("odd, but legal", site="x", where=where, remedy="look"))
+
+
+def test_a_warning_is_told_as_an_error_is_at_the_users_line():
+    with pytest.warns(errors.PplkitWarning) as caught:
+        warned()
+        warned(errors.Where("elsewhere.py", 7))
+    first, second = caught.list
+    assert str(first.message) == "odd, but legal\n  remedy:   look"
+    assert (first.filename, first.lineno) == (__file__, warned.__code__.co_firstlineno + 1)
+    assert (second.filename, second.lineno) == ("elsewhere.py", 7)
+    assert str(second.message) == (
+        "odd, but legal\n  where:    elsewhere.py, line 7\n  remedy:   look"
+    )
+    assert second.message.site == "x"
+
+
+def test_a_warning_is_shown_once_for_its_place_and_obeys_pythons_filters():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            warned()
+        assert len(shown) == 1
+        warnings.simplefilter("ignore", errors.PplkitWarning)
+        warned(errors.Where("elsewhere.py", 8))
+        assert len(shown) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(errors.PplkitWarning, match="odd, but legal"):
+            warned()
+
+
+def test_in_a_notebook_a_warning_shows_no_path():
+    script = NOTEBOOK + (
+        """shell.run_cell("from pplkit import errors\\n"
+    "errors.warn(errors.PplkitWarning('odd', where=errors.user_frame()))", store_history=True)"""
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "Cell In [2]:2: PplkitWarning: odd\n  where:    Cell In [2], line 2\n"
