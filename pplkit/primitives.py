@@ -287,7 +287,8 @@ class plate(Handler):
             probabilities
             are scaled up to the whole.
         subsample: the indices of those that take part, when they are chosen by the caller.
-        dim: the batch dimension, negative; the rightmost free one, unless told.
+        dim: the batch dimension, negative; unless told, the rightmost that is free where the plate
+            is first entered.
         device: of the indices.
 
     As a context manager it returns the indices of its rows, shape `(subsample_size,)`.
@@ -365,8 +366,8 @@ class plate(Handler):
 
     def _free_dim(self) -> int:
         taken = {frame.dim: frame for frame in self._check_not_open() if frame.vectorized}
-        if self.dim is None:
-            return next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
+        if self.dim is None:  # chosen once: the plate's rows stay at one dimension
+            self.dim = next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
         if self.dim in taken:
             raise errors.plate_dim_taken(self.name, self.dim, taken[self.dim])
         return self.dim

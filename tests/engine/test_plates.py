@@ -44,6 +44,19 @@ def test_one_plate_twice_in_a_run():
     assert handlers.trace(model).get_trace().nodes["z"].value.shape == (3,)
 
 
+def test_a_plate_keeps_the_dimension_of_its_first_entry():
+    rows, columns = plate("rows", 2), plate("columns", 3)
+    with rows, columns:
+        x = sample("x", dist.Normal(0.0, 1.0))
+    with columns:  # rows stay where they are, so that y fits x
+        y = sample("y", dist.Normal(0.0, 1.0))
+    with rows, columns:
+        z = sample("z", dist.Normal(x + y, 1.0))
+    assert x.shape == z.shape == (3, 2) and y.shape == (3, 1)
+    with plate("others", 4), pytest.raises(PlateError, match="collide at dim=-1"), rows:
+        pass
+
+
 def test_a_plate_as_decorator():
     @plate("data", 4)
     def model():
