@@ -67,6 +67,7 @@ class Message:
     done: bool = False  # the value stands: handlers must not replace it
     stop: bool = False  # handlers further out must not see this message
     where: Where | None = None  # the user's file and line
+    given_by: Any = None  # the handler, or the replayed site, that the value comes from
     _log_prob: Tensor | None = None
 
     @property
@@ -165,6 +166,9 @@ def perform(msg: Message, outside: Handler | None = None) -> Any:
         reached.append(handler)
         handler.process_message(msg)
         if msg.stop:
+            for outer in stack[: -len(reached)]:
+                if outer.given_names is not None:
+                    outer.given_names.hide(msg, handler)
             break
     _answer(msg)
     for handler in reversed(reached):
@@ -208,6 +212,7 @@ class Handler:
     deterministic X
     """
 
+    given_names = None  # a `names.Names`: those that a user gave it, until they are met
     generators = None  # the random streams of a `seed`
     remembers_plates = False  # whether a plate entered twice in a run finds its rows again
 
@@ -223,6 +228,11 @@ class Handler:
 
     def postprocess_message(self, msg: Message) -> None:
         """See, or change, a statement once it has one."""
+
+    def _note(self, msg: Message) -> None:
+        """Cross a statement off the names that a user gave this handler."""
+        if self.given_names is not None and self.given_names.open:
+            self.given_names.note(msg)
 
     def activation(self) -> Handler:
         """What goes onto the stack: itself, or a fresh copy where a run has state of its own."""
@@ -248,6 +258,9 @@ class Handler:
             _STACK.set((*stack[:at], *above))
             if exc_type is not None:
                 get_param_store().roll_back(stack[at].mark)
+            elif self.given_names is not None and self.given_names.open:
+                if all(entry.owner is not self for entry in above + [*stack[:at]]):
+                    self.given_names.tell()
 
     def _place(self, stack: tuple[Entry, ...], caller: FrameType) -> int:
         """Where on the stack the `with` that now ends has put this handler; -1: nowhere."""
@@ -260,6 +273,8 @@ class Handler:
             if len(args) != 1 or kwargs or not callable(args[0]):
                 raise errors.decorator_needs_function(type(self).__name__)
             wrapped = copy.copy(self)
+            if self.given_names is not None:
+                wrapped.given_names = self.given_names.fresh()
             functools.update_wrapper(wrapped, args[0], updated=())
             wrapped.fn = args[0]
             return wrapped

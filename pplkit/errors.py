@@ -137,6 +137,11 @@ def user_frame() -> Where | None:
     return Where(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
 
 
+def is_engine(filename: str) -> bool:
+    """Whether a file is one of the engine's own."""
+    return filename.startswith(_HERE)
+
+
 def _notebook_cell(filename: str) -> str | None:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
@@ -161,10 +166,70 @@ def nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
-    return "there is " + (", ".join(map(repr, known)) if known else "none")
+    # Inside and outside of a `scope`, a site has two names.
+    scoped = [k for k in known if k.endswith(f"/{name}") or str(name).endswith(f"/{k}")]
+    if scoped:
+        return f"did you mean {scoped[0]!r}?"
+    shown = list(dict.fromkeys(known))
+    more = f" and {len(shown) - 12} more" if len(shown) > 13 else ""
+    shown = shown[:12] if more else shown
+    return "there is " + (", ".join(map(repr, shown)) + more if shown else "none")
 
 
 # -- what went wrong ---------------------------------------------------------------------------
+
+
+# What one calls a thing that a handler was given a name of, but does not concern itself with.
+_KINDS = {
+    "sample": "a site that is drawn",
+    "observed": "observed",
+    "param": "a parameter",
+    "plate": "a plate",
+    "deterministic": "a deterministic site: computed, not drawn",
+}
+_INSTEAD = {
+    "param": "fix a parameter with substitute(model, data={...})",
+    "deterministic": "name the sites that it is computed from",
+    "observed": "replace an observation with condition(model, data={...})",
+}
+_CONCERNS = {
+    "substitute": "names of parameters, or of sites that are drawn",
+    "lift": "names of parameters",
+    "replay(params=...)": "names of parameters",
+    "init_to_value": "names of continuous sites that are not observed",
+}
+
+
+def name_unknown(handler: str, name: str, known: list[str], where) -> PplkitWarning:
+    return PplkitWarning(
+        f"{handler} names {name!r}, which the model does not have",
+        site=name,
+        where=where,
+        found=nearest(name, known),
+        expected=f"names of the model's own; nothing was done for {name!r}",
+    )
+
+
+def name_hidden(handler: str, name: str, by: str, where) -> PplkitWarning:
+    return PplkitWarning(
+        f"{handler} does not see {name!r}: {by}, further in, hides it",
+        site=name,
+        where=where,
+        found=f"the program has a {name!r}, hidden from {handler} by {by}",
+        remedy=f"put {handler} inside: {by}({handler}(model, ...), ...)",
+    )
+
+
+def name_of_another_kind(handler: str, msg: Message, where) -> PplkitWarning:
+    kind = "observed" if msg.is_observed else msg.type
+    return PplkitWarning(
+        f"{handler} leaves {msg.name!r} as it is: it is {_KINDS.get(kind, kind).split(':')[0]}",
+        site=msg.name,
+        where=where,
+        found=f"{msg.name!r} is there, at {msg.where}, but is {_KINDS.get(kind, kind)}",
+        expected=_CONCERNS.get(handler, "names of sample sites"),
+        remedy=_INSTEAD.get(kind),
+    )
 
 
 def not_callable(handler: str, found: Any) -> UsageError:

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import errors
 from .distributions import Distribution, Unit, adopt
 from .effects import Handler, Message, perform
+from .names import given_names
 from .primitives import as_value
 from .randomness import Generators
 from .trace import Trace
@@ -110,10 +111,12 @@ class replay(Handler):
                 "replay", "trace=", trace, "a Trace, as from trace(model).get_trace()"
             )
         self.trace, self.params = trace, params
+        self.given_names = given_names(self, params or (), lambda msg: msg.type == "param")
 
     def process_message(self, msg: Message) -> None:
+        self._note(msg)
         if msg.type == "param" and self.params is not None and msg.name in self.params:
-            msg.value = self.params[msg.name]
+            msg.value, msg.given_by = self.params[msg.name], self
             return
         then = self.trace.nodes.get(msg.name) if self.trace is not None else None
         if then is None or msg.is_observed or msg.done or msg.type not in ("sample", "plate"):
@@ -122,7 +125,7 @@ class replay(Handler):
             raise errors.replayed_site_differs(msg, then)
         if msg.type == "sample":
             msg.infer = {**msg.infer, **_kept(then.infer)}
-        msg.value = then.value
+        msg.value, msg.given_by = then.value, then
 
 
 def _kept(infer: dict) -> dict:
@@ -147,12 +150,18 @@ class condition(Handler):
     def __init__(self, fn=None, data: Mapping[str, Any] | Trace | None = None):
         super().__init__(fn)
         self.data = _by_name("condition", data)
+        self.given_names = given_names(self, self.data, _is_sample)
 
     def process_message(self, msg: Message) -> None:
+        self._note(msg)
         if msg.type == "sample" and msg.name in self.data:
             value = self.data[msg.name]
             msg.value = None if value is None else as_value(msg.name, value)
-            msg.is_observed = value is not None
+            msg.is_observed, msg.given_by = value is not None, self
+
+
+def _is_sample(msg: Message) -> bool:
+    return msg.type == "sample"
 
 
 def _by_name(handler: str, data: Any) -> Mapping[str, Any]:
@@ -201,12 +210,14 @@ class do(Handler):
     def __init__(self, fn=None, data: Mapping[str, Any] | None = None):
         super().__init__(fn)
         self.data = _by_name("do", data)
+        self.given_names = given_names(self, self.data, _is_sample)
 
     def process_message(self, msg: Message) -> None:
+        self._note(msg)
         if msg.type != "sample" or self.data.get(msg.name) is None:
             return
         perform(copy.copy(msg), outside=self)
-        msg.value = as_value(msg.name, self.data[msg.name])
+        msg.value, msg.given_by = as_value(msg.name, self.data[msg.name]), self
         msg.name, msg.is_observed, msg.stop = f"{msg.name}__CF", True, True
 
 
@@ -228,10 +239,16 @@ class substitute(Handler):
     def __init__(self, fn=None, data: Mapping[str, Any] | None = None):
         super().__init__(fn)
         self.data = _by_name("substitute", data)
+        self.given_names = given_names(self, self.data, self._concerns)
+
+    @staticmethod
+    def _concerns(msg: Message) -> bool:
+        return msg.type in ("sample", "param") and not msg.is_observed
 
     def process_message(self, msg: Message) -> None:
-        if msg.type in ("sample", "param") and msg.name in self.data and not msg.is_observed:
-            msg.value = as_value(msg.name, self.data[msg.name])
+        self._note(msg)
+        if msg.name in self.data and self._concerns(msg):
+            msg.value, msg.given_by = as_value(msg.name, self.data[msg.name]), self
 
 
 class block(Handler):
@@ -276,8 +293,11 @@ class block(Handler):
         self.hide, self.hide_types = set(hide or ()), set(hide_types or ())
         self.expose, self.expose_types = set(expose or ()), set(expose_types or ())
         self.by_default = not any(x is not None for x in hiding) and hide_all and not expose_all
+        named = self.hide | self.expose
+        self.given_names = given_names(self, named, lambda msg: True, met_if_hidden=bool(hide))
 
     def process_message(self, msg: Message) -> None:
+        self._note(msg)
         if self.expose_fn is not None:
             hidden = not self.expose_fn(msg)
         elif self.expose or self.expose_types:
@@ -404,6 +424,8 @@ class lift(Handler):
             raise errors.wrong_argument("lift", "prior=", prior, expected)
         self.prior = prior
         self.drawn: dict[str, Message] = {}
+        named = prior if isinstance(prior, Mapping) else ()
+        self.given_names = given_names(self, named, lambda msg: msg.type == "param")
 
     def activation(self) -> Handler:
         run = copy.copy(self)
@@ -411,6 +433,7 @@ class lift(Handler):
         return run
 
     def process_message(self, msg: Message) -> None:
+        self._note(msg)
         prior = self.prior.get(msg.name) if isinstance(self.prior, Mapping) else self.prior
         if msg.type != "param" or msg.value is not None or prior is None:
             return
@@ -503,8 +526,11 @@ class reparam(Handler):
         if not isinstance(config, Mapping) and not callable(config):
             raise errors.wrong_argument("reparam", "config=", config, "strategies by name")
         self.config = config
+        named = config if isinstance(config, Mapping) else ()
+        self.given_names = given_names(self, named, _is_sample)
 
     def process_message(self, msg: Message) -> None:
+        self._note(msg)
         if msg.type != "sample":
             return
         by_name = isinstance(self.config, Mapping)
