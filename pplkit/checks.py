@@ -161,10 +161,10 @@ def sample_shapes(msg: Message) -> None:
 
 def sample_value(msg: Message) -> None:
     """Is a value that was given inside the support?"""
-    value(msg.fn, msg.value, msg.name, msg.where, errors._origin(msg))
+    value(msg.fn, msg.value, msg.name, msg.where, msg)
 
 
-def value(fn, value: Tensor, name: str | None = None, where=None, origin: str = "given") -> None:
+def value(fn, value: Tensor, name: str | None = None, where=None, origin="given") -> None:
     """Is a value inside the support? What `fn` has drawn, or was asked about last, is."""
     if not _enabled or (fn._seen is not None and fn._seen() is value):
         return

@@ -259,7 +259,7 @@ class Handler:
             if exc_type is not None:
                 get_param_store().roll_back(stack[at].mark)
             elif self.given_names is not None and self.given_names.open:
-                if all(entry.owner is not self for entry in above + [*stack[:at]]):
+                if self._place(_STACK.get(), sys._getframe(1)) < 0:  # the outermost of its blocks
                     self.given_names.tell()
 
     def _place(self, stack: tuple[Entry, ...], caller: FrameType) -> int:

@@ -7,9 +7,14 @@ it is. First lines keep the phrases that users of Pyro search for.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import difflib
+import functools
+import inspect
 import os
 import pickle
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,6 +26,13 @@ if TYPE_CHECKING:
     from .effects import Message, PlateFrame
 
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+# What may stand between a statement and the user's line: the engine, and what it goes through.
+_NOT_THE_USER = (
+    _HERE,
+    os.path.dirname(os.path.abspath(torch.__file__)) + os.sep,
+    contextlib.__file__,
+    functools.__file__,
+)
 
 
 class PplkitError(Exception):
@@ -62,6 +74,10 @@ class InferenceError(PplkitError, RuntimeError):
 
 class UsageError(PplkitError, TypeError):
     """A call with the wrong kind of argument."""
+
+
+class CaptureError(PplkitError, RuntimeError):
+    """A program that has no graph: what it does next depends on numbers, or leaves torch."""
 
 
 class PplkitWarning(UserWarning):
@@ -132,7 +148,7 @@ class Where(NamedTuple):
 def user_frame() -> Where | None:
     """The innermost line outside the engine: the user's own."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USER):
         frame = frame.f_back
     return Where(frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
 
@@ -236,8 +252,37 @@ def not_callable(handler: str, found: Any) -> UsageError:
     return UsageError(
         f"{type(found).__name__} is not callable, did you mean to pass it as a keyword arg?",
         where=user_frame(),
-        found=f"{handler}({_brief(found)}, ...)",
-        expected=f"{handler}(model, ...), or keywords alone: @{handler}(...), with {handler}(...):",
+        found=f"{handler}({_called(found)}, ...)",
+        expected=f"the model first: {handler}(model, ...)",
+        remedy=f"without a model give keywords alone: with {handler}(...=...):",
+    )
+
+
+def wrong_call(callee: Any, args: tuple, kwargs: dict, fault: TypeError) -> UsageError | None:
+    """Arguments that a class does not take; None if it is something else that went wrong."""
+    signature = inspect.signature(callee.__init__)
+    try:
+        signature.bind(None, *args, **kwargs)
+    except TypeError as refusal:
+        said = str(refusal)
+    else:
+        return None
+    known = [name for name in signature.parameters if name not in ("self", "validate_args")]
+    unknown = [name for name in kwargs if name not in signature.parameters]
+    given = [_called(value) for value in args]
+    given += [f"{key}={_called(value)}" for key, value in kwargs.items()]
+    close = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+    missing = re.search(r"missing a required (?:keyword-only )?argument: '(\w+)'", said)
+    remedy = f"did you mean {close[0]}=?" if close else None
+    if remedy is None and missing:
+        remedy = f"give {missing[1]}= as well"
+    head = f"got an unexpected keyword argument {unknown[0]!r}" if unknown else said
+    return UsageError(
+        f"{callee.__name__} {head}",
+        where=user_frame(),
+        found=f"{callee.__name__}({', '.join(given)})",
+        expected=f"{callee.__name__}({', '.join(known)})",
+        remedy=remedy or "use the names, or the order, that are told above",
     )
 
 
@@ -250,11 +295,25 @@ def decorator_needs_function(handler: str) -> UsageError:
 
 
 def name_not_string(statement: str, found: Any) -> UsageError:
+    numbered = isinstance(found, (int, Tensor))
     return UsageError(
         f"{statement} needs a name first",
         where=user_frame(),
-        found=_brief(found),
+        found=_called(found),
         expected=f'a string, as in {statement}("x", ...)',
+        remedy='number the names: f"x_{i}"' if numbered else None,
+    )
+
+
+def tensor_in_name(statement: str, name: str) -> PplkitWarning:
+    return PplkitWarning(
+        f"a tensor has been written into the name of {statement} {name!r}",
+        site=name,
+        where=user_frame(),
+        found=f"the name {name!r}",
+        expected="a name that is the same in every run",
+        remedy="`with plate(...) as i` runs once, and i holds all its rows: one name is enough; "
+        "to number names, loop: for i in plate(...)",
     )
 
 
@@ -263,9 +322,40 @@ def not_a_distribution(name: str, found: Any) -> UsageError:
         f"site {name!r} has no distribution",
         site=name,
         where=user_frame(),
-        found=_brief(found),
-        expected='a distribution, as in sample("x", dist.Normal(0., 1.))',
-        remedy="a fixed value is deterministic(name, value); a parameter is param(name, value)",
+        found=_called(found),
+        expected=f"a distribution, as in sample({name!r}, dist.Normal(0., 1.))",
+        remedy=_remedy_for_no_distribution(name, found),
+    )
+
+
+def _remedy_for_no_distribution(name: str, found: Any) -> str:
+    if isinstance(found, type) and issubclass(found, torch.distributions.Distribution):
+        parameters = ", ".join(list(inspect.signature(found.__init__).parameters)[1:])
+        parameters = parameters.removesuffix(", validate_args")
+        return f"call it with its parameters: {found.__name__}({parameters})"
+    if found is None:
+        return f"to read a parameter: param({name!r})"
+    return f"a fixed value: deterministic({name!r}, ...); one to be learnt: param({name!r}, ...)"
+
+
+def not_obs(name: str, args: tuple, kwargs: dict) -> UsageError:
+    """What sample cannot use, and what was most likely meant as data."""
+    given = [_called(value) for value in args]
+    given += [f"{key}={_called(value)}" for key, value in kwargs.items()]
+    data = args[0] if args else next(iter(kwargs.values()))
+    misspelt = next(iter(kwargs), None)
+    near = difflib.get_close_matches(misspelt, ("obs", "obs_mask", "infer"), 1) if misspelt else ()
+    meant = near[0] if near else "obs"
+    return UsageError(
+        f"sample {name!r} got an unexpected argument"
+        + (f" {misspelt!r}" if misspelt is not None else " after its distribution"),
+        site=name,
+        where=user_frame(),
+        found=", ".join(given),
+        expected="sample(name, distribution, obs=..., obs_mask=..., infer=...)",
+        remedy=f"data are given as {meant}=: sample({name!r}, ..., {meant}={_called(data)})"
+        if meant == "obs"
+        else f"did you mean {meant}=?",
     )
 
 
@@ -276,7 +366,17 @@ def value_not_tensor(name: str, found: Any) -> UsageError:
         where=user_frame(),
         found=_brief(found),
         expected="a tensor, a NumPy array, a number, or lists of numbers",
+        remedy=_remedy_for_value(found),
     )
+
+
+def _remedy_for_value(found: Any) -> str | None:
+    rows = isinstance(found, (list, tuple)) or hasattr(found, "__array__")
+    if any(isinstance(value, str) for value in (found if rows else (found,))):
+        return "convert text to numbers: float(...); number categories: 0, 1, 2, ..."
+    if rows and any(isinstance(value, Tensor) for value in found):
+        return "make one tensor of several: torch.stack([...])"
+    return None
 
 
 def duplicate_site(msg: Message, first: Message) -> ModelError:
@@ -287,13 +387,27 @@ def duplicate_site(msg: Message, first: Message) -> ModelError:
         head = f"Multiple {msg.type} sites named {msg.name!r}"
     else:
         head = f"{msg.name!r} is already in the trace as a {first.type} site, not a {msg.type}"
+    numbered = f'f"{msg.name}_{{i}}"'
+    if first.where == msg.where and all(frame.vectorized for frame in msg.plates):
+        remedy = f"in a loop, number the names: {numbered}; or make all rows in one statement, "
+        remedy += "in `with plate(...):` around it"
+    elif first.where == msg.where:
+        frame = next(frame for frame in msg.plates if not frame.vectorized)
+        remedy = f"number the names: {numbered}; or, in place of the loop, "
+        remedy += f"`with plate({frame.name!r}, {frame.full_size}):`, which makes all rows at once"
+    elif "param" in kinds:
+        remedy = f"give the parameter another name, as '{msg.name}_param'"
+    else:
+        remedy = "give one of them another name"
     return ModelError(
         head,
         site=msg.name,
         where=msg.where,
-        found=f"first used at {first.where}",
+        found="first used at the same line, earlier in this run"
+        if first.where == msg.where
+        else f"first used at {first.where}",
         expected="every name once in a run",
-        remedy=f'give one of them another name; in a loop, number them: f"{msg.name}_{{i}}"',
+        remedy=remedy,
     )
 
 
@@ -305,15 +419,16 @@ def wrong_argument(handler: str, argument: str, found: Any, expected: str) -> Us
     return UsageError(
         f"{handler} cannot use this {argument.rstrip('=')}",
         where=user_frame(),
-        found=f"{argument}{_brief(found)}",
+        found=f"{argument}{_called(found)}",
         expected=expected,
     )
 
 
-def block_both_ways() -> UsageError:
+def block_both_ways(given: dict[str, Any]) -> UsageError:
     return UsageError(
         "block was told both what to hide and what to expose",
         where=user_frame(),
+        found=", ".join(f"{key}={_called(v)}" for key, v in given.items() if v is not None),
         expected="one of the two: hide=[...] hides these alone, expose=[...] hides all others",
     )
 
@@ -330,13 +445,47 @@ def replayed_site_differs(msg: Message, then: Message) -> ModelError:
 
 
 def plate_size(name: str, size: Any, what: str = "size") -> PlateError:
+    plain = isinstance(size, (int, float)) and not isinstance(size, bool)
+    if size is None or (plain and size < 0):
+        remedy = "say how many rows there are: len(data)"
+    elif plain and size == 0:
+        remedy = "is the data empty? a plate needs at least one row"
+    elif plain:
+        remedy = "a division by / gives a float: divide by //, or round with int(...)"
+    else:
+        remedy = "give the number of rows, not the rows: len(data)"
     return PlateError(
-        f"plate {name!r}: Expected {what} > 0 but got {size}",
+        f"plate {name!r}: Expected {what} > 0 but got {size if plain else _called(size)}",
         site=name,
         where=user_frame(),
-        found=f"{what}={_brief(size)}",
+        found=f"no {what}" if size is None else f"{what}={size if plain else _called(size)}",
         expected="a whole number, at least 1",
-        remedy="is the data empty? a plate needs at least one row" if size == 0 else None,
+        remedy=remedy,
+    )
+
+
+def plate_has_no_len(name: str, size: int, subsample_size: int) -> UsageError:
+    return UsageError(
+        f"object of type 'plate' has no len(): plate {name!r}",
+        site=name,
+        where=user_frame(),
+        found=f"{size} rows in all, {subsample_size} of them in a run",
+        expected="plate.size or plate.subsample_size, whichever is meant",
+    )
+
+
+def branch_on_rows(frame: PlateFrame, fault: Exception, tb) -> ModelError:
+    """Python's `if` cannot go both ways."""
+    while tb.tb_next is not None and not tb.tb_next.tb_frame.f_code.co_filename.startswith(_NOT_THE_USER):
+        tb = tb.tb_next
+    return ModelError(
+        f"{str(fault).rstrip('.')}: `if`, `while`, `and` or `or` inside plate({frame.name!r})",
+        site=frame.name,
+        where=Where(tb.tb_frame.f_code.co_filename, tb.tb_lineno),
+        found=f"a tensor with a value for each row: the plate has {frame.size}",
+        expected="a single True or False",
+        remedy="choose row by row with torch.where(condition, a, b); or loop over the rows, "
+        f"for i in plate({frame.name!r}, {frame.full_size}): with numbered names",
     )
 
 
@@ -347,6 +496,34 @@ def subsample_too_large(name: str, size: int, subsample_size: int) -> PlateError
         where=user_frame(),
         found=f"size={size}, subsample_size={subsample_size}",
         expected=f"subsample_size between 1 and {size}",
+        remedy="rows are drawn without replacement; for batches of at most "
+        f"{subsample_size} rows: subsample_size=min({subsample_size}, len(data))",
+    )
+
+
+def subsample_not_rows(name: str, rows: Tensor) -> PlateError:
+    if rows.dtype == torch.bool:
+        remedy = "of a mask, take the numbers of its true rows: mask.nonzero().squeeze(-1)"
+    else:
+        remedy = "give the numbers of the rows that take part, then index the data by them: data[i]"
+    return PlateError(
+        f"plate {name!r}: the subsample is not made of row numbers",
+        site=name,
+        where=user_frame(),
+        found=f"subsample={_called(rows)}, {rows.dtype} of shape {_shape(rows.shape)}",
+        expected="whole numbers, one for each row that takes part: torch.tensor([0, 2])",
+        remedy=remedy,
+    )
+
+
+def subsample_outside(name: str, rows: Tensor, size: int, where) -> PlateError:
+    at = ((rows < 0) | (rows >= size)).nonzero()[0].item()
+    return PlateError(
+        f"plate {name!r}: the subsample has a row that the plate does not",
+        site=name,
+        where=where,
+        found=f"row {rows[at].item()} at [{at}] of the subsample; the plate's size is {size}",
+        expected=f"rows from 0 to {size - 1}",
     )
 
 
@@ -355,8 +532,8 @@ def subsample_mismatch(name: str, subsample_size: int, indices: int) -> PlateErr
         f"plate {name!r}: subsample does not have subsample_size={subsample_size} rows",
         site=name,
         where=user_frame(),
-        found=f"{indices} indices",
-        remedy="leave subsample_size out: it is the number of indices",
+        found=f"a subsample of {indices} rows, subsample_size={subsample_size}",
+        remedy="leave subsample_size out: it is the number of rows in the subsample",
     )
 
 
@@ -365,18 +542,20 @@ def plate_dim_positive(name: str, dim: Any) -> PlateError:
         f"plate {name!r}: Expected dim < 0 to index from the right, actual {_brief(dim)}",
         site=name,
         where=user_frame(),
+        found=f"dim={_called(dim)}",
         expected="a negative dimension: -1 is the rightmost batch dimension, -2 the one left of it",
+        remedy="leave dim= out, and a free one is chosen",
     )
 
 
-def plate_dim_taken(name: str, dim: int, other: PlateFrame) -> PlateError:
+def plate_dim_taken(name: str, dim: int, other: PlateFrame, free: int) -> PlateError:
     return PlateError(
         f"collide at dim={dim}: plates {other.name!r} and {name!r}",
         site=name,
         where=user_frame(),
         found=f"plate {other.name!r} already has dim {dim}",
         expected="one plate for each dimension",
-        remedy="leave dim= out, and a free one is chosen; or give one of them another dim",
+        remedy=f"leave dim= out, and a free one is chosen; or give one of them dim={free}",
     )
 
 
@@ -385,7 +564,8 @@ def plate_inside_itself(name: str) -> PlateError:
         f"plate {name!r} is entered inside itself",
         site=name,
         where=user_frame(),
-        remedy="give the inner plate a name of its own",
+        found=f"plate {name!r} is open around this line",
+        remedy="give the inner plate a name of its own; or close the outer one first",
     )
 
 
@@ -394,8 +574,17 @@ def plate_resized(msg: Message, first: Message) -> PlateError:
         f"plate {msg.name!r} has two sizes in one run",
         site=msg.name,
         where=msg.where,
-        found=f"size {msg.fn.size} here, {first.fn.size} at {first.where}",
+        found=_sizes(msg.fn, first),
+        expected="one size for a name",
         remedy="give the two plates two names",
+    )
+
+
+def _sizes(rows, first: Message) -> str:
+    if rows.size != first.fn.size:
+        return f"size {rows.size} here, {first.fn.size} at {first.where}"
+    return (
+        f"subsample_size {rows.subsample_size} here, {first.fn.subsample_size} at {first.where}"
     )
 
 
@@ -407,25 +596,55 @@ def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> S
         where=msg.where,
         found=f"{_family(msg.fn)} with batch shape {_shape(msg.fn.batch_shape)}: "
         f"{found} at dim {frame.dim}",
-        expected=f"1 or {frame.size} at dim {frame.dim}, the size of plate {frame.name!r}",
-        remedy=f"make the plate's size {found}, the parameters' {frame.size}; "
-        f"or, if the {found} belong to one row "
-        f"of the plate, declare them one event: .to_event(1)",
+        expected=f"1 or {frame.size} at dim {frame.dim}, the {_size_of(frame)}",
+        remedy=_remedy_for_batch(msg, frame, found),
     )
 
 
+def _size_of(frame: PlateFrame) -> str:
+    what = "size" if frame.size == frame.full_size else "subsample's size"
+    return f"{what} of plate {frame.name!r}"
+
+
+def _remedy_for_batch(msg: Message, frame: PlateFrame, found: int) -> str:
+    """What the shapes tell of what was meant."""
+    if frame.size < frame.full_size and found == frame.full_size:
+        return _index_by(frame, "the parameters", "loc[i]")
+    value = msg.value.shape if isinstance(msg.value, Tensor) else ()
+    value = value[: len(value) - msg.fn.event_dim]
+    known = [shape for shape in (value, msg.fn.batch_shape) if len(shape) >= 1 - frame.dim]
+    if any(shape[frame.dim] == found and shape[frame.dim - 1] == frame.size for shape in known):
+        return (
+            f"the {frame.size} rows of the plate are vectors of {found}: declare each one variable,"
+            f" {_family(msg.fn)}(...).to_event(1)"
+        )
+    if len(value) >= -frame.dim and value[frame.dim] == found:
+        return f"make the plate's size {found}, as the data: plate({frame.name!r}, len(data))"
+    return (
+        f"if each of the {frame.size} rows is a vector of {found}, declare it one variable: "
+        f".to_event(1); if the {found} are the rows, make the plate's size {found}"
+    )
+
+
+def _index_by(frame: PlateFrame, what: str, indexed: str) -> str:
+    return f"index {what} with the plate's rows: with plate({frame.name!r}, ...) as i: ... {indexed}"
+
+
 def plate_against_value(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
+    shape = msg.value.shape[: msg.value.dim() - msg.fn.event_dim]
     remedy = f"make the plate's size agree with the data: plate({frame.name!r}, len(data))"
     if frame.size < frame.full_size and found == frame.full_size:
-        remedy = "index the data with the plate's subsample: "
-        remedy += f"with plate({frame.name!r}, ...) as i: ... data[i]"
+        remedy = _index_by(frame, "the data", "data[i]")
+    elif len(shape) >= 1 - frame.dim and shape[frame.dim - 1] == frame.size:
+        remedy = f"each of the {frame.size} rows is a vector of {found}: give it a distribution of "
+        remedy += f"vectors, as {_family(msg.fn)}(...).expand([{found}]).to_event(1)"
     return ShapeError(
         f"Shape mismatch inside plate({frame.name!r}) at site {msg.name!r}: "
         f"the plate has {frame.size} rows, the {_origin(msg)} value {found}",
         site=msg.name,
         where=msg.where,
-        found=f"value of shape {_shape(msg.value.shape)}: {found} at dim {frame.dim}",
-        expected=f"{frame.size} at dim {frame.dim}, the size of plate {frame.name!r}",
+        found=f"value of shape {_shape(msg.value.shape)}: {found} at dim {frame.dim}{_giver(msg)}",
+        expected=f"{frame.size} at dim {frame.dim}, the {_size_of(frame)}",
         remedy=remedy,
     )
 
@@ -435,25 +654,61 @@ def value_against_distribution(msg: Message) -> ShapeError:
         f"Shape mismatch at site {msg.name!r}: {_origin(msg)} value against distribution",
         site=msg.name,
         where=msg.where,
-        found=f"value of shape {_shape(msg.value.shape)}",
+        found=f"value of shape {_shape(msg.value.shape)}{_giver(msg)}",
         expected=f"shape {_shape(msg.fn.batch_shape + msg.fn.event_shape)} from {_family(msg.fn)} "
         f"(batch {_shape(msg.fn.batch_shape)}, event {_shape(msg.fn.event_shape)})",
+        remedy=_remedy_for_event(msg),
     )
+
+
+def _remedy_for_event(msg: Message) -> str:
+    event, value = msg.fn.event_shape, msg.value.shape
+    if len(value) < len(event):
+        return f"one variable is of shape {_shape(event)}: give the value as many dimensions"
+    tail = value[len(value) - len(event) :]
+    if tail != event:
+        return (
+            f"one variable is of shape {_shape(event)} here, and {_shape(tail)} in the data: "
+            "give the parameters the data's length, or the data the parameters'"
+        )
+    return "bring the parameters and the data to one length"
 
 
 def not_in_a_plate(site: Message, dim: int, size: int, shape) -> ShapeError:
     frames = [f for f in site.plates if f.vectorized]
     inside = ", ".join(f"{f.name!r} (dim {f.dim}, size {f.size})" for f in frames) or "no plate"
+    batch = site.fn.batch_shape
+    made = f"{_family(site.fn)} of batch shape {_shape(batch)}"
+    if site.value.shape[: len(site.value.shape) - site.fn.event_dim] != batch:
+        made = f"value of shape {_shape(site.value.shape)} under {made}"
     return ShapeError(
         f"at site {site.name!r}, invalid log_prob shape {_shape(shape)}: "
         f"dimension {dim} has size {size} and belongs to no plate",
         site=site.name,
         where=site.where,
-        found=f"log-probabilities of shape {_shape(shape)} inside {inside}",
+        found=f"log-probabilities of shape {_shape(shape)} inside {inside}; {made}",
         expected="each dimension of the log-probability to belong to a plate, or to one event",
-        remedy=f"if the {size} are independent, put the statement in `with plate(..., {size}):`; "
-        f"if they are one variable, declare it: .to_event({-dim})",
+        remedy=_remedy_without_plate(site, dim, size),
     )
+
+
+def _remedy_without_plate(site: Message, dim: int, size: int) -> str:
+    taken = {frame.name for frame in site.plates}
+    name = next(name for name in ("data", "rows", "others") if name not in taken)
+    in_plate = f"put the statement in `with plate({name!r}, {size}):`"
+    if type(site.fn).__name__ == "Unit":
+        return f"sum the term: factor({site.name!r}, term.sum()); if it has {size} rows, {in_plate}"
+    value = site.value.shape[: site.value.dim() - site.fn.event_dim]
+    if site.is_observed and dim < -1 and value[dim:] == (size, *(1,) * (-dim - 1)):
+        if size in site.fn.batch_shape[dim + 1 :] or any(f.size == size for f in site.plates):
+            return (
+                f"the {size} rows of the data stand at dim {dim}, those of the plate further right:"
+                " bring them together, data.squeeze(-1)"
+            )
+    vector = f"if the {size} are the parts of one variable, declare it: .to_event({-dim})"
+    if any(dim < frame.dim for frame in site.plates if frame.vectorized):
+        vector = f"if the {size} come from shapes that broadcast against each other, make them agree"
+    return f"if the {size} are independent, {in_plate}; {vector}"
 
 
 def bad_parameter(
@@ -465,9 +720,9 @@ def bad_parameter(
         f"to satisfy the constraint {constraint}",
         site=name,
         where=where,
-        found=f"{parameter} = {_offender(value, constraint)}",
+        found=f"{parameter} = {_offender(value, constraint)}{_flaw(value, constraint)}",
         expected=f"{parameter} {in_words(constraint)}",
-        remedy=_remedy_for_parameter(parameter, constraint),
+        remedy=_remedy_for_parameter(fn, parameter, value, constraint),
     )
 
 
@@ -499,20 +754,74 @@ def wrong_event_dims(fn, asked: int, declared: int) -> ShapeError:
         where=user_frame(),
         found=f"batch shape {_shape(fn.batch_shape)}, {declared} event dimensions by .to_event",
         expected=f"Expected reinterpreted_batch_ndims <= {len(fn.batch_shape)} and >= {-declared}",
+        remedy=f"call .to_event({len(fn.batch_shape)}), or .to_event(), which takes all there are"
+        if asked > 0 and len(fn.batch_shape)
+        else "leave .to_event out" if asked > 0 else None,
     )
 
 
-def outside_support(name: str | None, where, fn, value: Tensor, origin: str) -> DistributionError:
+def outside_support(
+    name: str | None, where, fn, value: Tensor, origin: str | Message
+) -> DistributionError:
     site = f" at site {name!r}" if name else ""
+    giver = "" if isinstance(origin, str) else _giver(origin)
+    drawn = not isinstance(origin, str) and _is_replayed(origin)
+    origin = origin if isinstance(origin, str) else _origin(origin)
+    support = _where_broken(fn.support, value)
     return DistributionError(
-        f"Expected value argument{site} to be within the support {fn.support} "
+        f"Expected value argument{site} to be within the support {support} "
         f"of distribution {_family(fn)}",
         site=name,
         where=where,
-        found=f"{origin} value {_offender(value, fn.support)}",
-        expected=f"every value {in_words(fn.support)}",
-        remedy="check the data, or choose a distribution whose support holds them",
+        found=f"{origin} value {_offender(value, fn.support)}{_flaw(value, support)}{giver}",
+        expected=f"every value {in_words(support)}",
+        remedy="draw it, in the guide, from a family with the same support as the model's"
+        if drawn
+        else _remedy_for_data(value, support),
     )
+
+
+def _remedy_for_data(value: Tensor, support) -> str:
+    if bool(torch.isnan(value).any()):
+        return "NaN marks a missing value: leave such rows out, or pass obs_mask=~data.isnan()"
+    if "Simplex" in str(support):
+        return "divide by the sum: data / data.sum(-1, keepdim=True)"
+    return "check the data, or choose a distribution whose support holds them"
+
+
+def _where_broken(constraint, value: Tensor):
+    """A constraint whose bounds are tensors, with the bounds of the first element that breaks it."""
+    base = constraint
+    while hasattr(base, "base_constraint"):
+        base = base.base_constraint
+    bounds = {
+        key: bound
+        for key, bound in vars(base).items()
+        if key.endswith("bound") and isinstance(bound, Tensor)
+    }
+    if not bounds or value.dim() == 0 and all(bound.dim() == 0 for bound in bounds.values()):
+        return constraint
+    shape = torch.broadcast_shapes(value.shape, *(bound.shape for bound in bounds.values()))
+    broken = (~base.check(value)).broadcast_to(shape).nonzero()
+    if len(broken) == 0:
+        return constraint
+    at = tuple(broken[0].tolist())
+    local = copy.copy(base)
+    for key, bound in bounds.items():
+        setattr(local, key, bound.detach().broadcast_to(shape)[at].item())
+    return local
+
+
+def _flaw(value: Tensor, constraint) -> str:
+    """What a number alone does not show: a sum, an eigenvalue."""
+    text, value = str(constraint), value.detach()
+    if "Simplex" in text and value.dim() == 1:
+        return f", whose sum is {_brief(value.sum())}"
+    if "PositiveDefinite" in text and value.dim() == 2:
+        if not torch.allclose(value, value.mT, atol=1e-6):
+            return ", which is not symmetric"
+        return f", whose smallest eigenvalue is {_brief(torch.linalg.eigvalsh(value)[0])}"
+    return ""
 
 
 def rows_against_plate(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
@@ -618,9 +927,10 @@ def param_not_float(name: str, value: Tensor, where) -> ParamError:
         site=name,
         where=where or user_frame(),
         found=_brief(value),
-        expected=f"floating-point numbers: {value.tolist()!r} written as floats, or .float()"
-        if value.numel() < 4
-        else "floating-point numbers, as from .float()",
+        expected="floating-point numbers",
+        remedy=f"write torch.tensor({value.double().tolist()}), or call .float()"
+        if value.numel() <= 6
+        else "call .float()",
     )
 
 
@@ -770,6 +1080,28 @@ def missing_package(name: str, what: str) -> PplkitError:
 
     return MissingPackage(
         f"{what} needs the package {name!r}", where=user_frame(), remedy=f"pip install {name}"
+    )
+
+
+def cannot_be_captured(
+    what: str, where: Where | None, found: str | None = None, remedy: str | None = None
+) -> CaptureError:
+    return CaptureError(
+        f"{what} cannot be captured",
+        where=where,
+        found=found,
+        expected="the same torch operations whatever the numbers are",
+        remedy=remedy or "run this part outside of what is captured",
+    )
+
+
+def number_asked_for(where: Where | None) -> CaptureError:
+    return cannot_be_captured(
+        "asking a tensor for its number",
+        where,
+        "`if`, `while`, .item(), float(), int(), bool(), .tolist(), NumPy, or a plate's size",
+        "compute with the tensor itself: torch.where(condition, a, b) for `if`, torch.log for "
+        "math.log; a size is a whole number among the arguments",
     )
 
 
@@ -1011,9 +1343,28 @@ def in_words(constraint) -> str:
     return f"such that it satisfies {text}"
 
 
-def _remedy_for_parameter(parameter: str, constraint) -> str | None:
-    if "GreaterThan" in str(constraint) and "lower_bound=0" in str(constraint):
-        return f"for a learnt {parameter}: param(name, value, constraint=constraints.positive)"
+def _remedy_for_parameter(fn, parameter: str, value: Tensor, constraint) -> str | None:
+    text = str(constraint)
+    if bool(torch.isnan(value).any()):
+        return f"{parameter} was computed before this line: look there for 0/0, a log or a root"
+    if "GreaterThan" in text and "lower_bound=0" in text:
+        return (
+            f"for a learnt {parameter}: param(name, value, constraint=constraints.positive); "
+            "for a drawn one, a distribution of positive numbers, as dist.HalfNormal(1.)"
+        )
+    if parameter == "high":
+        return "the lower bound comes first: Uniform(low, high)"
+    if parameter == "probs" and "logits" in fn.arg_constraints:
+        return (
+            f"for scores, which are any real numbers: {_family(fn)}(logits=...); for a learnt "
+            f"probs: constraint=constraints."
+            + ("unit_interval" if "Interval" in text else "simplex")
+        )
+    if "PositiveDefinite" in text:
+        return (
+            "give the Cholesky factor, scale_tril=; for a learnt one: "
+            "constraint=constraints.lower_cholesky"
+        )
     return None
 
 
@@ -1038,6 +1389,19 @@ def _offender(value: Tensor, constraint) -> str:
         if index
         else _brief(value)
     )
+
+
+def _called(value: Any) -> str:
+    """A value as one would have typed it, in a few characters."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if isinstance(value, torch.distributions.Distribution):
+        return f"{_family(value)}(...)"
+    if isinstance(value, Tensor) and value.numel() <= 6:
+        return f"tensor({_brief(value)})"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}"
+    return "nothing" if value is None else _brief(value)
 
 
 def _brief(value: Any) -> str:
@@ -1075,5 +1439,26 @@ def _described(fn) -> str:
     return f"{_family(fn)}({', '.join(f'{name}={_brief(getattr(base, name))}' for name in names)})"
 
 
+_ORIGINS = {"condition": "conditioned", "do": "intervened", "substitute": "substituted"}
+
+
 def _origin(msg: Message) -> str:
-    return "observed" if msg.is_observed else "given"
+    """Where a value comes from, in a word."""
+    if msg.given_by is None:
+        return "observed" if msg.is_observed else "given"
+    return "replayed" if _is_replayed(msg) else _ORIGINS.get(type(msg.given_by).__name__, "given")
+
+
+def _giver(msg: Message) -> str:
+    """Where a value comes from, with its line."""
+    giver = msg.given_by
+    if giver is None:
+        return ""
+    if _is_replayed(msg):
+        return f"; drawn from {_family(giver.fn)} at {giver.where}"
+    names = getattr(giver, "given_names", None)
+    return f"; from {type(giver).__name__} at {names.where}" if names is not None else ""
+
+
+def _is_replayed(msg: Message) -> bool:
+    return type(msg.given_by) is type(msg)
