@@ -14,6 +14,7 @@ from . import constraints
 from .base import Distribution, Family, parameters
 from .pathwise import dirichlet
 from .real_line import log_ndtr, uniform
+from .special import betainc, von_mises_tail
 
 
 class Uniform(Distribution, torch_dist.Uniform):
@@ -116,6 +117,9 @@ class Beta(Distribution, torch_dist.Beta):
         body = torch.xlogy(a - 1, value) + torch.special.xlog1py(b - 1, -value)
         return body + (a + b).lgamma() - a.lgamma() - b.lgamma()
 
+    def _cdf(self, value: Tensor) -> Tensor:
+        return betainc(self.concentration1, self.concentration0, value)
+
 
 class AffineBeta(Family):
     """A beta-distributed number, stretched and moved: loc + scale Beta(concentration1,
@@ -169,6 +173,9 @@ class AffineBeta(Family):
 
     def _log_prob(self, value: Tensor) -> Tensor:
         return self.base_dist._log_prob((value - self.loc) / self.scale) - self.scale.log()
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        return self.base_dist._cdf((value - self.loc) / self.scale)
 
     def _rsample(self, sample_shape: torch.Size) -> Tensor:
         # A little inside the bounds, where the density is finite.
@@ -505,6 +512,18 @@ class VonMises(Distribution, torch_dist.VonMises):
         # Through the scaled Bessel function: i0e(k) = exp(-k) I0(k) does not overflow.
         normaliser = math.log(2 * math.pi) + torch.special.i0e(k).log()
         return k * (torch.cos(value - self.loc) - 1) - normaliser
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        start = torch.full_like(value, -math.pi)
+        value = value.clamp(-math.pi, math.pi)
+        return self._turned(value - self.loc) - self._turned(start - self.loc)
+
+    def _turned(self, angle: Tensor) -> Tensor:
+        """The integral of the density from loc - pi; it grows by 1 with each turn."""
+        turns = torch.floor(angle / (2 * math.pi) + 0.5)
+        angle = angle - 2 * math.pi * turns
+        tail = von_mises_tail(self.concentration, -angle.abs())
+        return turns + torch.where(angle > 0, 1 - tail, tail)
 
     @property
     def variance(self) -> Tensor:

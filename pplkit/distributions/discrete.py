@@ -14,6 +14,7 @@ from . import constraints
 from .base import Distribution, Family, adopt, parameters
 from .bounded import Beta
 from .positive import Gamma
+from .special import betainc
 
 
 class Bernoulli(Distribution, torch_dist.Bernoulli):
@@ -47,6 +48,14 @@ class Binomial(Distribution, torch_dist.Binomial):
         n, k = self.total_count, value
         combinations = (n + 1).lgamma() - (k + 1).lgamma() - (n - k + 1).lgamma()
         return combinations + k * self.logits - n * F.softplus(self.logits)
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        k = value.floor()
+        inside = (k >= 0) & (k < self.total_count)
+        some = torch.where(inside, k, 0.0)
+        left = torch.where(inside, self.total_count - k, 1.0)
+        below = betainc(left, some + 1, torch.sigmoid(-self.logits))
+        return torch.where(inside, below, (k >= 0).to(below.dtype))
 
 
 class Geometric(Distribution, torch_dist.Geometric):
@@ -135,6 +144,12 @@ class NegativeBinomial(Distribution, torch_dist.NegativeBinomial):
         log_prob = counted - n * F.softplus(self.logits) + value * F.logsigmoid(self.logits)
         return torch.where(never, torch.where(value == 0, 0.0, -math.inf), log_prob)
 
+    def _cdf(self, value: Tensor) -> Tensor:
+        k, n = value.floor(), self.total_count
+        failures = torch.where(n == 0, 1.0, n)
+        counted = betainc(failures, k.clamp(min=0) + 1, torch.sigmoid(-self.logits))
+        return torch.where(k < 0, 0.0, torch.where(n == 0, 1.0, counted))
+
 
 class GammaPoisson(Family):
     """A Poisson count whose rate is drawn from Gamma(concentration, rate).
@@ -162,6 +177,11 @@ class GammaPoisson(Family):
         a, b = self.concentration, self.rate
         counted = (a + value).lgamma() - (value + 1).lgamma() - a.lgamma()
         return counted + a * b.log() - (a + value) * torch.log1p(b)
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        k = value.floor()
+        counted = betainc(self.concentration, k.clamp(min=0) + 1, self.rate / (1 + self.rate))
+        return torch.where(k < 0, 0.0, counted)
 
     @property
     def mean(self) -> Tensor:
@@ -213,6 +233,14 @@ class BetaBinomial(Family):
         a, b, n = self.concentration1, self.concentration0, self.total_count
         combinations = (n + 1).lgamma() - (value + 1).lgamma() - (n - value + 1).lgamma()
         return combinations + _log_beta(value + a, n - value + b) - _log_beta(a, b)
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        most = int(self.total_count.max()) if self.total_count.numel() else 0
+        k = torch.arange(most + 1, dtype=value.dtype, device=value.device)
+        k = k.reshape(-1, *(1,) * max(value.dim(), self.batch_dim))
+        counted = (k <= value) & (k <= self.total_count)
+        mass = self._log_prob(torch.minimum(k, self.total_count)).exp()
+        return torch.where(counted, mass, 0.0).sum(0)
 
     @property
     def mean(self) -> Tensor:
@@ -282,6 +310,10 @@ class Categorical(Weights, torch_dist.Categorical):
         shape = torch.broadcast_shapes(index.shape[:-1], self.batch_shape)
         logits = self.logits.expand(shape + self.logits.shape[-1:])
         return logits.gather(-1, index.expand((*shape, 1))).squeeze(-1)
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        categories = torch.arange(self._num_events, device=value.device)
+        return torch.where(categories <= value.unsqueeze(-1), self.probs, 0.0).sum(-1)
 
 
 class OrderedLogistic(Categorical):

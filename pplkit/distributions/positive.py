@@ -11,6 +11,7 @@ from torch import Tensor
 from . import constraints
 from .base import Distribution, Family, parameters
 from .pathwise import standard_gamma
+from .special import betainc
 
 
 class Exponential(Distribution, torch_dist.Exponential):
@@ -320,6 +321,10 @@ class FisherSnedecor(Distribution, torch_dist.FisherSnedecor):
         normaliser = half1.lgamma() + half2.lgamma() - (half1 + half2).lgamma()
         body = half1 * ratio.log() + torch.xlogy(half1 - 1, value)
         return body - (half1 + half2) * torch.log1p(ratio * value) - normaliser
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        share = self.df1 / (self.df1 + self.df2 / value.clamp(min=0))
+        return betainc(self.df1 / 2, self.df2 / 2, share)
 
     @property
     def mean(self) -> Tensor:

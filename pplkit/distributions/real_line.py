@@ -13,6 +13,7 @@ from torch.distributions.utils import broadcast_all
 from . import constraints
 from .base import Distribution, Family, parameters
 from .positive import Chi2
+from .special import betainc
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -148,6 +149,16 @@ class StudentT(Distribution, torch_dist.StudentT):
     def variance(self) -> Tensor:
         finite = self.scale**2 * self.df / torch.where(self.df > 2, self.df - 2, 1.0)
         return torch.where(self.df > 2, finite, torch.where(self.df > 1, math.inf, math.nan))
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        # z^2 / (df + z^2) is Beta(1/2, df/2); each side of z^2 = df is computed where it is exact.
+        z = (value - self.loc) / self.scale
+        square, half, df = z * z, torch.full_like(z, 0.5), self.df.expand(z.shape)
+        far = square > df
+        share = torch.where(far, df, square) / (df + square)
+        within = betainc(torch.where(far, df / 2, half), torch.where(far, half, df / 2), share)
+        tail = torch.where(far, within, 1 - within) / 2
+        return torch.where(z > 0, 1 - tail, tail)
 
 
 class Gumbel(Distribution, torch_dist.Gumbel):
@@ -424,6 +435,15 @@ class SoftAsymmetricLaplace(Family):
             return s * s / (2 * r * r) - z / r + log_ndtr(z / s - s / r)
 
         return torch.logaddexp(slope(-z, left), slope(z, right)) - (left + right).log()
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        z, s = value - self.loc, self.soft_scale
+        left, right = self.left_scale, self.right_scale
+
+        def beyond(z, r):
+            return r * (s * s / (2 * r * r) - z / r + log_ndtr(z / s - s / r)).exp()
+
+        return ndtr(z / s) + (beyond(-z, left) - beyond(z, right)) / (left + right)
 
     def _rsample(self, sample_shape: torch.Size) -> Tensor:
         shape = self._extended(sample_shape)

@@ -58,6 +58,11 @@ class Delta(Family):
         same = (value == self.v).to(self.log_density.dtype).log()
         return summed(same, self.event_dim) + self.log_density
 
+    def _cdf(self, value: Tensor) -> Tensor:
+        if self.event_dim:
+            raise NotImplementedError
+        return (value >= self.v).to(self.log_density.dtype)
+
     @property
     def mean(self) -> Tensor:
         return self.v
@@ -199,6 +204,11 @@ class Empirical(Family):
             same = same.flatten(-self.event_dim).all(-1)
         return torch.where(same, self._probs, 0.0).sum(-1).log()
 
+    def _cdf(self, value: Tensor) -> Tensor:
+        if self.event_dim:
+            raise NotImplementedError
+        return torch.where(self._samples <= value.unsqueeze(-1), self._probs, 0.0).sum(-1)
+
     def _weighted(self, values: Tensor) -> Tensor:
         probs = self._probs.reshape(self.log_weights.shape + (1,) * self.event_dim)
         return (probs * values).sum(self.batch_dim)
@@ -295,6 +305,12 @@ class MaskedDistribution(Family):
         log_prob = self.base_dist._log_prob(value)
         return log_prob if self._mask is True else torch.where(self._mask, log_prob, 0.0)
 
+    def _cdf(self, value: Tensor) -> Tensor:
+        return self.base_dist._cdf(value)
+
+    def _icdf(self, value: Tensor) -> Tensor:
+        return self.base_dist._icdf(value)
+
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """The base distribution's values."""
         return self.base_dist.enumerate_support(expand)
@@ -372,6 +388,14 @@ class ExpandedDistribution(Family):
             value.shape[: value.dim() - self.event_dim], self.batch_shape
         )
         return self.base_dist.log_prob(value).expand(shape)
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        below = self.base_dist._cdf(value)
+        return below.expand(torch.broadcast_shapes(below.shape, self.batch_shape))
+
+    def _icdf(self, value: Tensor) -> Tensor:
+        value = self.base_dist._icdf(value)
+        return value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """The base distribution's values, along a new first dimension."""
@@ -593,6 +617,12 @@ class MaskedMixture(Family):
         return torch.where(
             self._mask, self.component1._log_prob(value), self.component0._log_prob(value)
         )
+
+    def _cdf(self, value: Tensor) -> Tensor:
+        return torch.where(self._mask, self.component1._cdf(value), self.component0._cdf(value))
+
+    def _icdf(self, value: Tensor) -> Tensor:
+        return torch.where(self._mask, self.component1._icdf(value), self.component0._icdf(value))
 
     @property
     def mean(self) -> Tensor:
