@@ -674,6 +674,30 @@ def _remedy_for_event(msg: Message) -> str:
     return "bring the parameters and the data to one length"
 
 
+def weights_apart(kind: str, msg: Message, inner: Any, outer: Any) -> ShapeError:
+    return ShapeError(
+        f"Shape mismatch at site {msg.name!r}: two {kind}s that do not broadcast",
+        site=msg.name,
+        where=msg.where,
+        found=f"{kind}s of shape {_shape(inner.shape)} and, further out, {_shape(outer.shape)}",
+        expected="shapes that broadcast: equal sizes, or 1, counted from the right",
+    )
+
+
+def weights_against_site(site: Message, shape) -> ShapeError:
+    weights = {"mask": site.mask, "scale": site.scale}
+    found = [f"{k} of shape {_shape(w.shape)}" for k, w in weights.items() if isinstance(w, Tensor)]
+    return ShapeError(
+        f"Shape mismatch at site {site.name!r}: {' and '.join(found)} "
+        f"against log_prob of shape {_shape(shape)}",
+        site=site.name,
+        where=site.where,
+        found=", ".join(found),
+        expected=f"what broadcasts with its log-probabilities, shape {_shape(shape)}: that of the "
+        "enclosing plates",
+    )
+
+
 def not_in_a_plate(site: Message, dim: int, size: int, shape) -> ShapeError:
     frames = [f for f in site.plates if f.vectorized]
     inside = ", ".join(f"{f.name!r} (dim {f.dim}, size {f.size})" for f in frames) or "no plate"

@@ -337,7 +337,10 @@ class mask(Handler):
         self.mask = mask
 
     def process_message(self, msg: Message) -> None:
-        msg.mask = self.mask if msg.mask is None else msg.mask & self.mask
+        try:
+            msg.mask = self.mask if msg.mask is None else msg.mask & self.mask
+        except RuntimeError as fault:
+            raise errors.weights_apart("mask", msg, msg.mask, self.mask) from fault
 
 
 class scale(Handler):
@@ -361,7 +364,10 @@ class scale(Handler):
         self.scale = float(scale) if number else scale
 
     def process_message(self, msg: Message) -> None:
-        msg.scale = self.scale * msg.scale
+        try:
+            msg.scale = self.scale * msg.scale
+        except RuntimeError as fault:
+            raise errors.weights_apart("scale", msg, msg.scale, self.scale) from fault
 
 
 class seed(Handler):
@@ -435,7 +441,7 @@ class lift(Handler):
     def process_message(self, msg: Message) -> None:
         self._note(msg)
         prior = self.prior.get(msg.name) if isinstance(self.prior, Mapping) else self.prior
-        if msg.type != "param" or msg.value is not None or prior is None:
+        if msg.type != "param" or prior is None:
             return
         if msg.name in self.drawn:  # read again: the same variable
             msg.value, msg.stop = self.drawn[msg.name].value, True
@@ -445,7 +451,7 @@ class lift(Handler):
             msg.type, msg.args, msg.kwargs = "sample", (), {}
             self.drawn[msg.name] = msg
         else:  # a stochastic function has sites of its own
-            msg.value, msg.stop = prior(), True
+            msg.value, msg.stop = prior() if msg.value is None else msg.value, True
 
 
 class infer_config(Handler):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -241,7 +242,7 @@ class _Rows(Handler):
             return
         frame = self.frame
         msg.plates = (frame, *msg.plates)
-        if frame.size != frame.full_size and msg.type == "sample":
+        if frame.size != frame.full_size:  # of a parameter too: it may be lifted
             msg.scale = msg.scale * (frame.full_size / frame.size)
         if not frame.vectorized:
             return
@@ -323,13 +324,15 @@ class plate(Handler):
         self.subsample_size = size if subsample_size is None else subsample_size
         self.device = device
         self._drawn: Tensor | None = None
+        self._run: list[ref] = []  # the traces under which they were drawn
 
     @property
     def indices(self) -> Tensor:
         """The rows that take part, shape `(subsample_size,)`."""
-        traced = any(handler.remembers_plates for handler in active_handlers())
-        if self._drawn is not None and not traced:
+        run = [h.trace for h in active_handlers() if h.remembers_plates]
+        if self._drawn is not None and [trace() for trace in self._run] == run:
             return self._drawn
+        self._run = [ref(trace) for trace in run]
         rows = Subsample(self.size, self.subsample_size, self.device)
         # A trace remembers which rows a run has; without one this object does.
         message = Message("plate", self.name, rows, value=self._given, where=errors.user_frame())

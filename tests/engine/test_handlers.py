@@ -99,6 +99,42 @@ def test_condition_is_obs_from_outside():
     assert not handlers.trace(unobserved).get_trace().nodes["x"].is_observed
 
 
+def test_a_parameter_substituted_and_then_lifted_is_a_variable_of_that_value():
+    def model():
+        return param("loc", torch.tensor(0.0))
+
+    fixed = handlers.substitute(model, data={"loc": torch.tensor(1.5)})
+    tr = handlers.trace(handlers.lift(fixed, prior=dist.Normal(0.0, 1.0))).get_trace()
+    assert tr.stochastic_nodes == ["loc"] and tr.nodes["loc"].value == 1.5
+
+
+@pytest.mark.parametrize(
+    ("weigh", "words"),
+    [
+        (lambda m: handlers.mask(m, mask=torch.ones(4).bool()), r"mask of shape \(4,\)"),
+        (lambda m: handlers.scale(m, scale=torch.ones(4)), r"scale of shape \(4,\)"),
+        (
+            lambda m: handlers.mask(
+                handlers.mask(m, mask=torch.ones(4).bool()), mask=torch.ones(2).bool()
+            ),
+            "two masks that do not broadcast",
+        ),
+        (
+            lambda m: handlers.scale(handlers.scale(m, scale=torch.ones(4)), scale=torch.ones(2)),
+            "two scales that do not broadcast",
+        ),
+    ],
+)
+def test_weights_of_a_wrong_shape_name_the_site(weigh, words):
+    def model():
+        with plate("data", 3):
+            sample("x", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(errors.ShapeError, match=f"at site 'x': {words}") as caught:
+        handlers.trace(weigh(model)).get_trace().log_prob_sum()
+    assert caught.value.where.filename == __file__
+
+
 def test_condition_inside_a_plate():
     def rows():
         with plate("data", 3):

@@ -125,6 +125,30 @@ def test_nested_subsamples_multiply_their_scales():
     assert site.value.shape == (2, 3) and site.scale == 10.0
 
 
+def test_a_plate_has_one_set_of_rows_in_a_run_that_no_trace_sees():
+    rows = plate("rows", 9, subsample_size=4)
+
+    def model():
+        looped = [(i, param("loc", torch.arange(9.0))[rows.indices].tolist()) for i in rows]
+        assert all(part == [float(i) for i, _ in looped] for _, part in looped)
+        with rows as i:
+            return [i for i, _ in looped], i.tolist()
+
+    runs = [handlers.trace(handlers.block(model))() for _ in range(4)]
+    assert all(looped == entered for looped, entered in runs)
+    assert len({tuple(looped) for looped, _ in runs}) > 1  # a new run draws anew
+
+
+def test_a_lifted_parameter_in_a_subsample_is_scaled():
+    def model():
+        with plate("data", 6, subsample_size=2):
+            param("loc", torch.tensor(1.0))
+
+    tr = handlers.trace(handlers.lift(model, prior=dist.Normal(0.0, 1.0))).get_trace()
+    site = tr.nodes["loc"]
+    torch.testing.assert_close(site.log_prob, 3 * dist.Normal(0.0, 1.0).log_prob(site.value))
+
+
 def test_given_rows():
     with plate("data", 10, subsample=torch.tensor([2, 5])) as i:
         assert i.tolist() == [2, 5]
