@@ -143,6 +143,8 @@ class Entry(NamedTuple):
     owner: Handler  # the object whose `with` put it there
     generator: FrameType | None  # the generator that holds that `with` open, if it is one
     mark: int  # the parameter store's, when it was put there
+    down: Callable[[Message], None]  # the handler's two methods; a recorder has its own around them
+    up: Callable[[Message], None]
 
 
 _STACK: ContextVar[tuple[Entry, ...]] = ContextVar("pplkit_handlers", default=())
@@ -150,11 +152,15 @@ _STACK: ContextVar[tuple[Entry, ...]] = ContextVar("pplkit_handlers", default=()
 
 def active_handlers() -> list[Handler]:
     """The handlers in force here, outermost first."""
+    return [entry.handler for entry in _in_force()]
+
+
+def _in_force() -> tuple[Entry, ...]:
     stack = _STACK.get()
     if any(entry.generator is not None for entry in stack):
         running = set(_frames(sys._getframe()))
-        stack = [e for e in stack if e.generator is None or e.generator in running]
-    return [entry.handler for entry in stack]
+        stack = tuple(e for e in stack if e.generator is None or e.generator in running)
+    return stack
 
 
 def perform(msg: Message, outside: Handler | None = None) -> Any:
@@ -162,21 +168,21 @@ def perform(msg: Message, outside: Handler | None = None) -> Any:
 
     With `outside`, only the handlers further out than that one see it.
     """
-    stack = active_handlers()
+    stack = _in_force()
     if outside is not None:
-        stack = stack[: max(i for i, handler in enumerate(stack) if handler is outside)]
+        stack = stack[: max(i for i, entry in enumerate(stack) if entry.handler is outside)]
     reached = []
-    for handler in reversed(stack):
-        reached.append(handler)
-        handler.process_message(msg)
+    for entry in reversed(stack):
+        reached.append(entry)
+        entry.down(msg)
         if msg.stop:
             for outer in stack[: -len(reached)]:
-                if outer.given_names is not None:
-                    outer.given_names.hide(msg, handler)
+                if outer.handler.given_names is not None:
+                    outer.handler.given_names.hide(msg, entry.handler)
             break
     _answer(msg)
-    for handler in reversed(reached):
-        handler.postprocess_message(msg)
+    for entry in reversed(reached):
+        entry.up(msg)
     return msg.value
 
 
@@ -216,6 +222,7 @@ class Handler:
     deterministic X
     """
 
+    watch: Callable[[Entry], Entry] | None = None  # how a recorder sees what is entered above it
     given_names = None  # a `names.Names`: those that a user gave it, until they are met
     generators = None  # the random streams of a `seed`
     remembers_plates = False  # whether a plate entered twice in a run finds its rows again
@@ -249,7 +256,11 @@ class Handler:
     def _push(self, handler: Handler, caller: FrameType | None) -> None:
         generator = caller if caller is not None and _is_loose_generator(caller) else None
         mark = get_param_store().mark()
-        _STACK.set((*_STACK.get(), Entry(handler, self, generator, mark)))
+        methods = handler.process_message, handler.postprocess_message
+        stack, entry = _STACK.get(), Entry(handler, self, generator, mark, *methods)
+        if stack and stack[0].handler.watch is not None:
+            entry = stack[0].handler.watch(entry)
+        _STACK.set((*stack, entry))
 
     def __exit__(self, exc_type, exc, tb) -> None:
         stack = _STACK.get()
