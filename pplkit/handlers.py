@@ -337,6 +337,8 @@ class mask(Handler):
         self.mask = mask
 
     def process_message(self, msg: Message) -> None:
+        if msg.type == "plate":
+            return
         try:
             msg.mask = self.mask if msg.mask is None else msg.mask & self.mask
         except RuntimeError as fault:
@@ -364,6 +366,8 @@ class scale(Handler):
         self.scale = float(scale) if number else scale
 
     def process_message(self, msg: Message) -> None:
+        if msg.type == "plate":
+            return
         try:
             msg.scale = self.scale * msg.scale
         except RuntimeError as fault:
