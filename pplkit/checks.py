@@ -138,6 +138,23 @@ def _number_holds(constraint: constraints.Constraint, number: float) -> bool:
     return constraint is constraints.unit_interval and 0 <= number <= 1
 
 
+def rows(name: str, given: Tensor, size: int) -> None:
+    """Does a plate have the rows that its user has chosen?"""
+    if not _enabled:
+        return
+    where = errors.user_frame()
+    question = Question(
+        lambda: ((given >= 0) & (given < size)).all(),
+        lambda: errors.subsample_outside(name, given, size, where),
+        False,
+    )
+    pending = _PENDING.get()
+    if pending is not None:
+        pending.append(question)
+    elif not bool(question.holds):
+        raise question.error()
+
+
 def sample_shapes(msg: Message) -> None:
     """Does a value that was given fit its distribution and its plates?"""
     if not _enabled:

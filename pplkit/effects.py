@@ -204,7 +204,18 @@ def _answer(msg: Message) -> None:
     msg.done = True
 
 
-class Handler:
+class _HandlerType(type):
+    def __call__(cls, *args, **kwargs):
+        try:
+            return super().__call__(*args, **kwargs)
+        except TypeError as fault:
+            told = isinstance(fault, errors.PplkitError)
+            if told or (wrong := errors.wrong_call(cls, args, kwargs)) is None:
+                raise
+            raise wrong from fault
+
+
+class Handler(metaclass=_HandlerType):
     """Reinterprets the statements made while it is in force.
 
     Use it as a context manager, around a function, or as a decorator: `with h(...):`, `h(model,
@@ -245,6 +256,9 @@ class Handler:
         if self.given_names is not None and self.given_names.open:
             self.given_names.note(msg)
 
+    def ended_by(self, fault: BaseException, tb) -> None:
+        """See an exception that ends the block; raise another one that tells more."""
+
     def activation(self) -> Handler:
         """What goes onto the stack: itself, or a fresh copy where a run has state of its own."""
         return self
@@ -273,6 +287,7 @@ class Handler:
             _STACK.set((*stack[:at], *above))
             if exc_type is not None:
                 get_param_store().roll_back(stack[at].mark)
+                stack[at].handler.ended_by(exc, tb)
             elif self.given_names is not None and self.given_names.open:
                 if self._place(_STACK.get(), sys._getframe(1)) < 0:  # the outermost of its blocks
                     self.given_names.tell()

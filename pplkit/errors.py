@@ -17,6 +17,8 @@ import pickle
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -44,7 +46,8 @@ class PplkitError(Exception):
     """
 
     def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
-        self.site, self.where = site, where
+        self.site, self.where, self.headline = site, where, headline
+        self.found, self.expected, self.remedy = found, expected, remedy
         super().__init__(_told(headline, where, found, expected, remedy))
 
 
@@ -89,7 +92,8 @@ class PplkitWarning(UserWarning):
     """
 
     def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
-        self.site, self.where = site, where
+        self.site, self.where, self.headline = site, where, headline
+        self.found, self.expected, self.remedy = found, expected, remedy
         super().__init__(_told(headline, where, found, expected, remedy))
 
 
@@ -107,6 +111,9 @@ def warn(warning: PplkitWarning) -> None:
     the guide has no site 'z'
       remedy:   name it as the model does
     """
+    if (noted := _NOTED.get()) is not None:
+        noted.append(warning)
+        return
     where = warning.where or user_frame() or Where("<unknown>", 0)
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
@@ -120,6 +127,40 @@ def warn(warning: PplkitWarning) -> None:
         module=scope.get("__name__"),
         registry=scope.setdefault("__warningregistry__", {}),
     )
+
+
+# Where `check` runs a program: what it has found so far. Elsewhere None.
+_NOTED: ContextVar[list | None] = ContextVar("pplkit_noted", default=None)
+
+
+def tell(error: PplkitError) -> None:
+    """Raise an error; where `check` runs the program, note it, for the run can go on.
+
+    >>> with noting() as noted:
+    ...     tell(ModelError("two sites have one name"))
+    >>> [error.headline for error in noted]
+    ['two sites have one name']
+    """
+    noted = _NOTED.get()
+    if noted is None:
+        raise error
+    noted.append(error)
+
+
+def is_noting() -> bool:
+    """Whether `check` runs the program: what can be mended is, so that the run goes on."""
+    return _NOTED.get() is not None
+
+
+@contextlib.contextmanager
+def noting(noted: list | None = None) -> Iterator[list]:
+    """Inside, errors that a run can go on after, and warnings, are put into a list."""
+    noted = [] if noted is None else noted
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
 
 
 def _told(headline: str, where, found, expected, remedy) -> str:
@@ -258,7 +299,7 @@ def not_callable(handler: str, found: Any) -> UsageError:
     )
 
 
-def wrong_call(callee: Any, args: tuple, kwargs: dict, fault: TypeError) -> UsageError | None:
+def wrong_call(callee: type, args: tuple, kwargs: dict) -> UsageError | None:
     """Arguments that a class does not take; None if it is something else that went wrong."""
     signature = inspect.signature(callee.__init__)
     try:
@@ -269,12 +310,15 @@ def wrong_call(callee: Any, args: tuple, kwargs: dict, fault: TypeError) -> Usag
         return None
     known = [name for name in signature.parameters if name not in ("self", "validate_args")]
     unknown = [name for name in kwargs if name not in signature.parameters]
+    kwargs = {key: value for key, value in kwargs.items() if key != "validate_args"}
     given = [_called(value) for value in args]
     given += [f"{key}={_called(value)}" for key, value in kwargs.items()]
     close = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
     missing = re.search(r"missing a required (?:keyword-only )?argument: '(\w+)'", said)
     remedy = f"did you mean {close[0]}=?" if close else None
-    if remedy is None and missing:
+    if unknown and not close:
+        remedy = f"its arguments are called {', '.join(known)}"
+    elif missing and not unknown:
         remedy = f"give {missing[1]}= as well"
     head = f"got an unexpected keyword argument {unknown[0]!r}" if unknown else said
     return UsageError(
@@ -282,7 +326,7 @@ def wrong_call(callee: Any, args: tuple, kwargs: dict, fault: TypeError) -> Usag
         where=user_frame(),
         found=f"{callee.__name__}({', '.join(given)})",
         expected=f"{callee.__name__}({', '.join(known)})",
-        remedy=remedy or "use the names, or the order, that are told above",
+        remedy=remedy,
     )
 
 
@@ -342,7 +386,6 @@ def not_obs(name: str, args: tuple, kwargs: dict) -> UsageError:
     """What sample cannot use, and what was most likely meant as data."""
     given = [_called(value) for value in args]
     given += [f"{key}={_called(value)}" for key, value in kwargs.items()]
-    data = args[0] if args else next(iter(kwargs.values()))
     misspelt = next(iter(kwargs), None)
     near = difflib.get_close_matches(misspelt, ("obs", "obs_mask", "infer"), 1) if misspelt else ()
     meant = near[0] if near else "obs"
@@ -353,7 +396,7 @@ def not_obs(name: str, args: tuple, kwargs: dict) -> UsageError:
         where=user_frame(),
         found=", ".join(given),
         expected="sample(name, distribution, obs=..., obs_mask=..., infer=...)",
-        remedy=f"data are given as {meant}=: sample({name!r}, ..., {meant}={_called(data)})"
+        remedy=f"data are given as obs=: sample({name!r}, ..., obs=...)"
         if meant == "obs"
         else f"did you mean {meant}=?",
     )
@@ -389,8 +432,8 @@ def duplicate_site(msg: Message, first: Message) -> ModelError:
         head = f"{msg.name!r} is already in the trace as a {first.type} site, not a {msg.type}"
     numbered = f'f"{msg.name}_{{i}}"'
     if first.where == msg.where and all(frame.vectorized for frame in msg.plates):
-        remedy = f"in a loop, number the names: {numbered}; or make all rows in one statement, "
-        remedy += "in `with plate(...):` around it"
+        remedy = f"number the names: {numbered}; or, in place of a loop, `with plate(...):`, which "
+        remedy += "makes all rows at once"
     elif first.where == msg.where:
         frame = next(frame for frame in msg.plates if not frame.vectorized)
         remedy = f"number the names: {numbered}; or, in place of the loop, "
@@ -415,12 +458,15 @@ def missing_argument(handler: str, argument: str, expected: str) -> UsageError:
     return UsageError(f"{handler} needs {argument}", where=user_frame(), expected=expected)
 
 
-def wrong_argument(handler: str, argument: str, found: Any, expected: str) -> UsageError:
+def wrong_argument(
+    handler: str, argument: str, found: Any, expected: str, remedy: str | None = None
+) -> UsageError:
     return UsageError(
         f"{handler} cannot use this {argument.rstrip('=')}",
         where=user_frame(),
         found=f"{argument}{_called(found)}",
         expected=expected,
+        remedy=remedy,
     )
 
 
@@ -476,12 +522,15 @@ def plate_has_no_len(name: str, size: int, subsample_size: int) -> UsageError:
 
 def branch_on_rows(frame: PlateFrame, fault: Exception, tb) -> ModelError:
     """Python's `if` cannot go both ways."""
-    while tb.tb_next is not None and not tb.tb_next.tb_frame.f_code.co_filename.startswith(_NOT_THE_USER):
+    where = None
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith(_NOT_THE_USER):
+            where = Where(tb.tb_frame.f_code.co_filename, tb.tb_lineno)
         tb = tb.tb_next
     return ModelError(
         f"{str(fault).rstrip('.')}: `if`, `while`, `and` or `or` inside plate({frame.name!r})",
         site=frame.name,
-        where=Where(tb.tb_frame.f_code.co_filename, tb.tb_lineno),
+        where=where,
         found=f"a tensor with a value for each row: the plate has {frame.size}",
         expected="a single True or False",
         remedy="choose row by row with torch.where(condition, a, b); or loop over the rows, "
@@ -510,7 +559,7 @@ def subsample_not_rows(name: str, rows: Tensor) -> PlateError:
         f"plate {name!r}: the subsample is not made of row numbers",
         site=name,
         where=user_frame(),
-        found=f"subsample={_called(rows)}, {rows.dtype} of shape {_shape(rows.shape)}",
+        found=f"a subsample of {rows.dtype} and of shape {_shape(rows.shape)}",
         expected="whole numbers, one for each row that takes part: torch.tensor([0, 2])",
         remedy=remedy,
     )
@@ -583,9 +632,7 @@ def plate_resized(msg: Message, first: Message) -> PlateError:
 def _sizes(rows, first: Message) -> str:
     if rows.size != first.fn.size:
         return f"size {rows.size} here, {first.fn.size} at {first.where}"
-    return (
-        f"subsample_size {rows.subsample_size} here, {first.fn.subsample_size} at {first.where}"
-    )
+    return f"subsample_size {rows.subsample_size} here, {first.fn.subsample_size} at {first.where}"
 
 
 def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
@@ -602,8 +649,9 @@ def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> S
 
 
 def _size_of(frame: PlateFrame) -> str:
-    what = "size" if frame.size == frame.full_size else "subsample's size"
-    return f"{what} of plate {frame.name!r}"
+    if frame.size == frame.full_size:
+        return f"size of plate {frame.name!r}"
+    return f"rows of plate {frame.name!r} that take part in this run"
 
 
 def _remedy_for_batch(msg: Message, frame: PlateFrame, found: int) -> str:
@@ -627,7 +675,9 @@ def _remedy_for_batch(msg: Message, frame: PlateFrame, found: int) -> str:
 
 
 def _index_by(frame: PlateFrame, what: str, indexed: str) -> str:
-    return f"index {what} with the plate's rows: with plate({frame.name!r}, ...) as i: ... {indexed}"
+    return (
+        f"index {what} with the plate's rows: with plate({frame.name!r}, ...) as i: ... {indexed}"
+    )
 
 
 def plate_against_value(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
@@ -702,8 +752,9 @@ def not_in_a_plate(site: Message, dim: int, size: int, shape) -> ShapeError:
     frames = [f for f in site.plates if f.vectorized]
     inside = ", ".join(f"{f.name!r} (dim {f.dim}, size {f.size})" for f in frames) or "no plate"
     batch = site.fn.batch_shape
-    made = f"{_family(site.fn)} of batch shape {_shape(batch)}"
-    if site.value.shape[: len(site.value.shape) - site.fn.event_dim] != batch:
+    is_factor = type(site.fn).__name__ == "Unit"
+    made = f"{'factor' if is_factor else _family(site.fn) + ' of batch'} shape {_shape(batch)}"
+    if not is_factor and site.value.shape[: site.value.dim() - site.fn.event_dim] != batch:
         made = f"value of shape {_shape(site.value.shape)} under {made}"
     return ShapeError(
         f"at site {site.name!r}, invalid log_prob shape {_shape(shape)}: "
@@ -723,16 +774,17 @@ def _remedy_without_plate(site: Message, dim: int, size: int) -> str:
     if type(site.fn).__name__ == "Unit":
         return f"sum the term: factor({site.name!r}, term.sum()); if it has {size} rows, {in_plate}"
     value = site.value.shape[: site.value.dim() - site.fn.event_dim]
-    if site.is_observed and dim < -1 and value[dim:] == (size, *(1,) * (-dim - 1)):
-        if size in site.fn.batch_shape[dim + 1 :] or any(f.size == size for f in site.plates):
-            return (
-                f"the {size} rows of the data stand at dim {dim}, those of the plate further right:"
-                " bring them together, data.squeeze(-1)"
-            )
+    is_column = dim < -1 and value[dim:] == (size, *(1,) * (-dim - 1))
+    if site.is_observed and is_column and any(f.size == size for f in site.plates):
+        return (
+            f"the {size} rows of the data stand at dim {dim}, those of the plate further right: "
+            "bring them together, data.squeeze(-1)"
+        )
     vector = f"if the {size} are the parts of one variable, declare it: .to_event({-dim})"
     if any(dim < frame.dim for frame in site.plates if frame.vectorized):
-        vector = f"if the {size} come from shapes that broadcast against each other, make them agree"
-    return f"if the {size} are independent, {in_plate}; {vector}"
+        vector = f"if the {size} come of shapes that broadcast against each other, make them agree"
+    rows = f"if the {size} are independent, {in_plate}"
+    return f"{rows}; {vector}" if site.is_observed else f"{vector}; {rows}"
 
 
 def bad_parameter(
@@ -780,7 +832,9 @@ def wrong_event_dims(fn, asked: int, declared: int) -> ShapeError:
         expected=f"Expected reinterpreted_batch_ndims <= {len(fn.batch_shape)} and >= {-declared}",
         remedy=f"call .to_event({len(fn.batch_shape)}), or .to_event(), which takes all there are"
         if asked > 0 and len(fn.batch_shape)
-        else "leave .to_event out" if asked > 0 else None,
+        else "leave .to_event out"
+        if asked > 0
+        else None,
     )
 
 
@@ -806,11 +860,21 @@ def outside_support(
 
 
 def _remedy_for_data(value: Tensor, support) -> str:
-    if bool(torch.isnan(value).any()):
+    if _has_nan(value):
         return "NaN marks a missing value: leave such rows out, or pass obs_mask=~data.isnan()"
     if "Simplex" in str(support):
         return "divide by the sum: data / data.sum(-1, keepdim=True)"
     return "check the data, or choose a distribution whose support holds them"
+
+
+def _is_wrapped(value: Tensor) -> bool:
+    from .checks import unwrapped  # here, for checks imports this module
+
+    return unwrapped(value) is not value
+
+
+def _has_nan(value: Tensor) -> bool:
+    return not _is_wrapped(value) and bool(torch.isnan(value).any())
 
 
 def _where_broken(constraint, value: Tensor):
@@ -823,10 +887,13 @@ def _where_broken(constraint, value: Tensor):
         for key, bound in vars(base).items()
         if key.endswith("bound") and isinstance(bound, Tensor)
     }
-    if not bounds or value.dim() == 0 and all(bound.dim() == 0 for bound in bounds.values()):
+    if not bounds or _is_wrapped(value):
         return constraint
-    shape = torch.broadcast_shapes(value.shape, *(bound.shape for bound in bounds.values()))
-    broken = (~base.check(value)).broadcast_to(shape).nonzero()
+    try:
+        shape = torch.broadcast_shapes(value.shape, *(bound.shape for bound in bounds.values()))
+        broken = (~base.check(value)).broadcast_to(shape).nonzero()
+    except RuntimeError:  # bounds of events: their shapes mean something else
+        return constraint
     if len(broken) == 0:
         return constraint
     at = tuple(broken[0].tolist())
@@ -838,6 +905,8 @@ def _where_broken(constraint, value: Tensor):
 
 def _flaw(value: Tensor, constraint) -> str:
     """What a number alone does not show: a sum, an eigenvalue."""
+    if _is_wrapped(value):
+        return ""
     text, value = str(constraint), value.detach()
     if "Simplex" in text and value.dim() == 1:
         return f", whose sum is {_brief(value.sum())}"
@@ -958,58 +1027,305 @@ def param_not_float(name: str, value: Tensor, where) -> ParamError:
     )
 
 
-def guide_site_missing(guide_msg: Message, model_names: list[str]) -> ModelError:
+def guide_site_missing(guide_msg: Message, model_names: list[str], there=None) -> ModelError:
+    """`there`: what the model has under this name, if it is no variable that is drawn."""
+    name = guide_msg.name
+    found = f"the guide samples {name!r}; {nearest(name, model_names)}"
+    remedy = "use the model's name; a variable only the guide has: infer={'is_auxiliary': True}"
+    if there is not None:
+        kind = _KINDS.get("observed" if there.is_observed else there.type, there.type)
+        found = f"the guide samples {name!r}; in the model ({there.where}) it is {kind}"
+        remedy = f"leave {name!r} out of the guide: it is for what the model draws"
     return ModelError(
-        f"Found vars in guide but not in model: {{{guide_msg.name!r}}}",
-        site=guide_msg.name,
+        f"Found vars in guide but not in model: {{{name!r}}}",
+        site=name,
         where=guide_msg.where,
-        found=f"the guide samples {guide_msg.name!r}; {nearest(guide_msg.name, model_names)}",
+        found=found,
         expected="each unobserved sample of the guide to be one of the model",
-        remedy="use the model's name; a variable only the guide has: infer={'is_auxiliary': True}",
+        remedy=remedy,
     )
 
 
-def model_site_missing(msg: Message, guide_names: list[str]) -> ModelError:
+def model_site_missing(
+    msg: Message, guide_names: list[str], there=None, returned: Any = None
+) -> ModelError:
+    """`there`: what the guide has under this name; `returned`: what the guide has returned."""
+    name = msg.name
+    found = f"the model samples {name!r}, the guide does not; {nearest(name, guide_names)}"
+    remedy = f"add sample({name!r}, ...) to the guide, or observe it in the model with obs="
+    if there is not None:
+        kind = _KINDS.get("observed" if there.is_observed else there.type, there.type)
+        found = f"the model samples {name!r}; in the guide ({there.where}) it is {kind}"
+    elif _holds_distribution(returned):
+        found = f"the guide returns {_returned(returned)} and samples nothing of the name {name!r}"
+        remedy = f"draw from it, inside the guide: sample({name!r}, ...)"
+    elif msg.fn.support.is_discrete and not msg.fn.has_rsample:
+        remedy = (
+            "sum it out: infer={'enumerate': 'parallel'} at the model's site, with TraceEnum_ELBO; "
+            f"or add sample({name!r}, ...) to the guide"
+        )
     return ModelError(
-        f"Found non-auxiliary vars in model but not in guide: {{{msg.name!r}}}",
-        site=msg.name,
+        f"Found non-auxiliary vars in model but not in guide: {{{name!r}}}",
+        site=name,
         where=msg.where,
-        found=f"the model samples {msg.name!r}, the guide does not; "
-        f"{nearest(msg.name, guide_names)}",
+        found=found,
         expected="each unobserved sample of the model to be one of the guide",
-        remedy=f"add sample({msg.name!r}, ...) to the guide, or observe it in the model with obs=",
+        remedy=remedy,
+    )
+
+
+def _holds_distribution(returned: Any) -> bool:
+    inside = returned.values() if isinstance(returned, dict) else returned
+    inside = inside if isinstance(returned, (dict, list, tuple)) else [returned]
+    return any(isinstance(x, torch.distributions.Distribution) for x in inside)
+
+
+def _returned(returned: Any) -> str:
+    if isinstance(returned, torch.distributions.Distribution):
+        return f"a distribution, {_family(returned)},"
+    return f"a {type(returned).__name__} of distributions"
+
+
+def guide_observes(guide_msg: Message, model_msg: Message | None) -> ModelError:
+    name = guide_msg.name
+    swapped = ""
+    if model_msg is not None and not model_msg.is_observed:
+        swapped = "; if model and guide have changed places: SVI(model, guide, ...)"
+    return ModelError(
+        f"the guide observes site {name!r}",
+        site=name,
+        where=guide_msg.where,
+        found=f"{name!r} has a value in the guide that was not drawn there: obs=, or a `condition`",
+        expected="a guide that draws the model's latent variables; data belong to the model",
+        remedy=f"take sample({name!r}, ...) out of the guide{swapped}",
     )
 
 
 def guide_shape(msg: Message, guide_msg: Message) -> ShapeError:
     def said(m):
-        return f"batch {_shape(m.fn.batch_shape)}, event {_shape(m.fn.event_shape)}"
+        inside = ", ".join(f"{f.name!r} (dim {f.dim})" for f in m.plates if f.vectorized)
+        shapes = f"batch {_shape(m.fn.batch_shape)}, event {_shape(m.fn.event_shape)}"
+        return f"{shapes}, in {'plate ' + inside if inside else 'no plate'}"
 
+    remedy = "give the guide the same plates and .to_event as the model"
+    ours, theirs = _plates_of(msg), _plates_of(guide_msg)
+    event = len(msg.fn.event_shape) - len(guide_msg.fn.event_shape)
+    if msg.fn.shape() == guide_msg.fn.shape() and event:
+        call = f".to_event({event})" if event > 0 else "one .to_event less"
+        remedy = f"the values have the same shape, but not the same parts: {call} in the guide"
+    elif missing := [name for name in ours if name not in theirs]:
+        remedy = f"put the guide's statement in plate {missing[0]!r} too"
+    elif extra := [name for name in theirs if name not in ours]:
+        remedy = f"take the guide's statement out of plate {extra[0]!r}, where the model's is not"
     return ShapeError(
         f"Model and guide shapes disagree at site {msg.name!r}",
         site=msg.name,
         where=guide_msg.where,
         found=f"in the guide {_family(guide_msg.fn)}: {said(guide_msg)}",
         expected=f"as in the model ({msg.where}) {_family(msg.fn)}: {said(msg)}",
-        remedy="give the guide the same plates and .to_event as the model",
+        remedy=remedy,
     )
 
 
-def not_finite(what: str, step: int, culprit: Message | None) -> InferenceError:
-    found = None
-    if culprit is not None:
-        found = (
-            f"first at site {culprit.name!r}: value {_brief(culprit.value)}, log-probability "
-            f"{_brief(culprit.log_prob)} under {_described(culprit.fn)}"
-        )
+def _plates_of(msg: Message) -> list[str]:
+    return [frame.name for frame in msg.plates]
+
+
+def guide_support(msg: Message, guide_msg: Message) -> ModelError:
+    wanted = in_words(msg.fn.support)
+    remedy = "draw it from a family with the model's support"
+    if wanted in ("greater than 0", "0 or greater"):
+        remedy += ": LogNormal or Gamma, say"
+    elif wanted == "between 0 and 1":
+        remedy += ": Beta, say"
+    return ModelError(
+        f"the guide draws site {msg.name!r} from outside the model's support",
+        site=msg.name,
+        where=guide_msg.where,
+        found=f"in the guide {_family(guide_msg.fn)}, which draws "
+        f"{in_words(guide_msg.fn.support).removesuffix(', not NaN').replace('a real', 'any real')}",
+        expected=f"as in the model ({msg.where}) {_family(msg.fn)}: {wanted}",
+        remedy=remedy,
+    )
+
+
+def guide_subsample(msg: Message, ours: PlateFrame, theirs: PlateFrame, guide_msg) -> PlateError:
+    return PlateError(
+        f"model and guide subsample site {msg.name!r} by different plates",
+        site=msg.name,
+        where=guide_msg.where,
+        found=f"in the guide plate {theirs.name!r}: {theirs.size} of {theirs.full_size} rows",
+        expected=f"plate {ours.name!r}, as in the model ({msg.where}): "
+        f"{ours.size} of {ours.full_size} rows, the same ones",
+        remedy="give both plates one name: then both have the rows of one draw",
+    )
+
+
+def arguments_do_not_fit(what: str, fn: Any, args, kwargs, signature) -> UsageError:
+    given = [_called(arg) for arg in args] + [f"{k}={_called(v)}" for k, v in kwargs.items()]
+    code = getattr(_innermost(fn), "__code__", None)
+    place = f" at {Where(code.co_filename, code.co_firstlineno)}" if code is not None else ""
+    name = getattr(fn, "__name__", what)
+    return UsageError(
+        f"{name}{signature} was called with other arguments",
+        where=user_frame(),
+        found=f"the {what}{place} was given ({', '.join(given)})",
+        expected="model and guide to take the same arguments: step's, or run's after num_steps",
+        remedy=f"give the {what} the other's parameters; it need not use them all",
+    )
+
+
+def _innermost(fn: Any) -> Any:
+    while hasattr(fn, "__wrapped__") or getattr(fn, "fn", None) is not None:
+        fn = getattr(fn, "__wrapped__", None) or fn.fn
+    return fn
+
+
+def loss_not_scalar(loss: Any) -> UsageError:
+    return UsageError(
+        "the loss is no scalar tensor",
+        where=user_frame(),
+        found=f"a loss function that returned {_called(loss)}"
+        + (f" of shape {_shape(loss.shape)}" if isinstance(loss, Tensor) else ""),
+        expected="a tensor of shape (), which knows its gradient",
+        remedy="sum it, as in loss.sum(); call neither .item() nor .detach()"
+        if isinstance(loss, Tensor)
+        else "return the tensor itself: call neither .item() nor float()",
+    )
+
+
+def inference_mode() -> UsageError:
+    return UsageError(
+        "a step of SVI inside torch.inference_mode()",
+        where=user_frame(),
+        found="tensors made here can have no gradient",
+        expected="a place where gradients can be taken",
+        remedy="take the step outside the block",
+    )
+
+
+def no_gradient(sites: list[Message]) -> PplkitWarning:
+    names = ", ".join(repr(site.name) for site in sites)
+    one = len(sites) == 1
+    return PplkitWarning(
+        f"no gradient reaches parameter{'' if one else 's'} {names}",
+        site=sites[0].name,
+        where=sites[0].where,
+        found=f"the loss does not depend on {'it' if one else 'them'}, or a .detach(), .item() or "
+        "torch.no_grad() stands between",
+        expected="every parameter to have a part in the loss: the others never move",
+        remedy="use it in a sample statement, as a tensor",
+    )
+
+
+def stale_values(leftovers: list[tuple[Message, Tensor]]) -> PplkitWarning:
+    names = ", ".join(repr(msg.name) for msg, _ in leftovers)
+    said = [
+        f"{msg.name!r} is {_brief(value)}" + _as_stated(msg.args[0]) for msg, value in leftovers[:3]
+    ]
+    more = f", and {len(leftovers) - 3} more" if len(leftovers) > 3 else ""
+    plural = "s" if len(leftovers) > 1 else ""
+    return PplkitWarning(
+        f"parameter{plural} left over from an earlier run: {names}",
+        site=leftovers[0][0].name,
+        where=leftovers[0][0].where,
+        found="; ".join(said) + more,
+        expected="a new fit to start from the values that its param statements give",
+        remedy="call clear_param_store() before it; to go on from there, keep the same optimiser",
+    )
+
+
+def _as_stated(init: Any) -> str:
+    return "" if callable(init) else f", not {_brief(torch.as_tensor(init))} as stated"
+
+
+def init_needs_gradient(name: str, where) -> PplkitWarning:
+    return PplkitWarning(
+        f"parameter {name!r} starts from a computed value, and no gradient flows back into it",
+        site=name,
+        where=where,
+        found="an initial value that has a gradient of its own",
+        expected="a plain tensor: the parameter is a new leaf, which starts there",
+        remedy=f"param({name!r}, value.detach()), if that is meant",
+    )
+
+
+def not_finite(
+    what: str, step: int | None, culprit: Message | None, clue: str | None = None
+) -> InferenceError:
+    """`culprit`: the first statement whose numbers are not finite; `clue`: what else is known."""
+    found = clue
+    if culprit is not None and culprit.type == "sample":
+        found = f"first at site {culprit.name!r}: {_failed_numbers(culprit)}"
+    elif culprit is not None:
+        kind = "parameter" if culprit.type == "param" else f"{culprit.type} site"
+        found = f"first at {kind} {culprit.name!r}: {_failed(culprit.value)}"
+    if found is not None and culprit is not None and clue is not None:
+        found += f"; {clue}"
     return InferenceError(
-        f"Encountered NaN or infinity: {what} of step {step} is not finite",
+        f"Encountered NaN or infinity: {what} of step {step} is not finite"
+        if step is not None
+        else f"Encountered NaN or infinity: {what} is not finite",
         site=culprit.name if culprit is not None else None,
         where=culprit.where if culprit is not None else None,
         found=found,
-        expected="finite numbers; the parameters are as they were before this step",
-        remedy="try a smaller learning rate, another start, or a constraint on a parameter",
+        expected="finite numbers"
+        + ("; the parameters are as they were before this step" if step is not None else ""),
+        remedy=_against_infinity(culprit),
     )
+
+
+def _against_infinity(culprit: Message | None) -> str:
+    is_site = culprit is not None and culprit.type == "sample"
+    if is_site and bool((culprit.log_prob == -torch.inf).any() & culprit.value.isfinite().all()):
+        return (
+            "the value is impossible there: keep the parameters off the edge of their range, or "
+            "check the data"
+        )
+    if culprit is not None and culprit.type == "deterministic":
+        return "look at how it is computed: log(0), a division by 0, exp of a large number"
+    return "try a smaller learning rate, another start, or a constraint on a parameter"
+
+
+def _failed_numbers(site: Message) -> str:
+    """A sample site whose value or log-probability is not finite: which element, under what."""
+    value, log_prob = site.value.detach(), site.log_prob.detach()
+    if not torch.isfinite(value).all():
+        return f"value {_failed(value)} under {_described(site.fn)}"
+    index = _first(~torch.isfinite(log_prob))
+    row = _row(value, index, len(log_prob.shape), site.fn.event_dim)
+    return (
+        f"log-probability {_failed(log_prob)}, of value {_brief(row)} under "
+        f"{_described(site.fn, index)}"
+    )
+
+
+def _failed(value: Tensor) -> str:
+    """The first element that is not finite: `nan at [2], 1 of 5`."""
+    value = torch.as_tensor(value).detach()
+    bad = ~torch.isfinite(value)
+    index = _first(bad)
+    if not index:
+        return _brief(value)
+    at = ", ".join(map(str, index))
+    return f"{_brief(value[index])} at [{at}], {int(bad.sum())} of {bad.numel()}"
+
+
+def _first(bad: Tensor) -> tuple[int, ...]:
+    found = bad.nonzero()
+    return tuple(found[0].tolist()) if bad.dim() and len(found) else ()
+
+
+def _row(value: Tensor, index: tuple[int, ...], batch_dim: int, event_dim: int = 0) -> Tensor:
+    """The part of a value that stands at an index of the batch."""
+    own = value.dim() - event_dim
+    if not index or own <= 0:
+        return value
+    at = tuple(
+        min(i, size - 1)
+        for i, size in zip(index[batch_dim - own :], value.shape[:own], strict=False)
+    )
+    return value[at]
 
 
 def failed_draw(msg: Message, fault: Exception) -> DistributionError:
@@ -1126,6 +1442,65 @@ def number_asked_for(where: Where | None) -> CaptureError:
         "`if`, `while`, .item(), float(), int(), bool(), .tolist(), NumPy, or a plate's size",
         "compute with the tensor itself: torch.where(condition, a, b) for `if`, torch.log for "
         "math.log; a size is a whole number among the arguments",
+    )
+
+
+def untested_torch(version: str, tested: tuple[str, ...]) -> CaptureError:
+    return CaptureError(
+        "this version of torch is not one that capture is tested with",
+        found=f"torch {version}",
+        expected=f"torch {' or '.join(tested)}",
+        remedy="install that version; everything else of the engine runs on this one",
+    )
+
+
+def other_arguments(what: str, found: Any, expected: Any) -> CaptureError:
+    return CaptureError(
+        f"a captured program was called with arguments of another {what}",
+        where=user_frame(),
+        found=str(found),
+        expected=f"{expected}, as in the example it was captured with",
+        remedy="capture the function with an example of this kind",
+    )
+
+
+def other_noise(kind: str, shape: tuple, given: Tensor | None) -> CaptureError:
+    found = "no more" if given is None else f"{given.dtype} tensor of shape {_shape(given.shape)}"
+    return CaptureError(
+        "a run was given noise that does not fit",
+        where=user_frame(),
+        found=found,
+        expected=f"{kind} noise of shape {_shape(shape)}",
+        remedy="draw it with draw_noise, for these very arguments",
+    )
+
+
+def too_many_programs(most: int, guard: Any) -> CaptureError:
+    return CaptureError(
+        f"a captured function has needed {most} programs already, one for each size",
+        where=getattr(guard, "where", None),
+        found=f"this line fixes a size: {getattr(guard, 'holds', '')}",
+        remedy="keep sizes open: vectorise loops over rows, compute with len(data) by torch",
+    )
+
+
+def disagrees(sizes: dict | None) -> CaptureError:
+    at = "the example's sizes" if sizes is None else f"sizes {sorted(sizes.values())}"
+    return CaptureError(
+        "the captured program does not compute what the function does",
+        where=user_frame(),
+        found=f"different results at {at}",
+        expected="the same from the same noise",
+        remedy="a function of its arguments alone: no state kept between runs, no random numbers "
+        "from outside torch",
+    )
+
+
+def no_program(leaves: list) -> CaptureError:
+    return CaptureError(
+        "no program could be captured for arguments of these sizes",
+        where=user_frame(),
+        found=", ".join(_shape(x.shape) if isinstance(x, Tensor) else _brief(x) for x in leaves),
     )
 
 
@@ -1369,7 +1744,7 @@ def in_words(constraint) -> str:
 
 def _remedy_for_parameter(fn, parameter: str, value: Tensor, constraint) -> str | None:
     text = str(constraint)
-    if bool(torch.isnan(value).any()):
+    if _has_nan(value):
         return f"{parameter} was computed before this line: look there for 0/0, a log or a root"
     if "GreaterThan" in text and "lower_bound=0" in text:
         return (
@@ -1422,7 +1797,9 @@ def _called(value: Any) -> str:
     if isinstance(value, torch.distributions.Distribution):
         return f"{_family(value)}(...)"
     if isinstance(value, Tensor) and value.numel() <= 6:
-        return f"tensor({_brief(value)})"
+        return " ".join(repr(value.detach()).split())
+    if isinstance(value, float):
+        return min(repr(value), f"{value:.6g}", key=lambda text: (len(text) > 12, len(text) < 3))
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
     return "nothing" if value is None else _brief(value)
@@ -1454,13 +1831,21 @@ def _family(fn) -> str:
     return type(base).__name__
 
 
-def _described(fn) -> str:
-    """A distribution with its parameters' values: Normal(loc=0, scale=1)."""
-    base = fn
+def _described(fn, index: tuple[int, ...] = ()) -> str:
+    """A distribution with its parameters' values, at one place of the batch: Normal(loc=0, ...)."""
+    base, batch_dim = fn, len(fn.batch_shape)
     while type(base).__name__ == "Independent":
         base = base.base_dist
     names = [name for name in base.arg_constraints if name in base.__dict__]
-    return f"{_family(fn)}({', '.join(f'{name}={_brief(getattr(base, name))}' for name in names)})"
+    values = {name: getattr(base, name) for name in names}
+    if index:
+        values = {
+            name: _row(v, index, batch_dim, v.dim() - batch_dim)
+            if isinstance(v, Tensor) and v.dim() >= batch_dim
+            else v
+            for name, v in values.items()
+        }
+    return f"{_family(fn)}({', '.join(f'{name}={_brief(v)}' for name, v in values.items())})"
 
 
 _ORIGINS = {"condition": "conditioned", "do": "intervened", "substitute": "substituted"}

@@ -283,7 +283,9 @@ class block(Handler):
         super().__init__(fn)
         hiding, showing = (hide_fn, hide, hide_types), (expose_fn, expose, expose_types)
         if any(x is not None for x in hiding) and any(x is not None for x in showing):
-            raise errors.block_both_ways()
+            given = {"hide_fn": hide_fn, "hide": hide, "hide_types": hide_types}
+            given |= {"expose_fn": expose_fn, "expose": expose, "expose_types": expose_types}
+            raise errors.block_both_ways(given)
         for label, names in (("hide", hide), ("expose", expose)):
             if isinstance(names, str):
                 raise errors.wrong_argument(
@@ -332,7 +334,11 @@ class mask(Handler):
             isinstance(mask, Tensor) and mask.dtype == torch.bool
         ):
             raise errors.wrong_argument(
-                "mask", "mask=", mask, "True, False, or a tensor of booleans"
+                "mask",
+                "mask=",
+                mask,
+                "True, False, or a tensor of booleans",
+                "compare, as in mask > 0; numbers that multiply go to scale",
             )
         self.mask = mask
 

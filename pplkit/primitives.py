@@ -27,7 +27,7 @@ from .randomness import drawing
 
 def sample(
     name: str,
-    fn: Distribution,
+    fn: Distribution | None = None,
     *args,
     obs=None,
     obs_mask: Tensor | None = None,
@@ -64,6 +64,8 @@ def sample(
         if not isinstance(fn, torch.distributions.Distribution):
             raise errors.not_a_distribution(name, fn)
         fn = adopt(fn)
+    if (args and not isinstance(args[0], (tuple, torch.Size))) or kwargs.keys() - {"sample_shape"}:
+        raise errors.not_obs(name, args, kwargs)
     obs = None if obs is None else as_value(name, obs)
 
     def said(name, obs=None, mask=None):
@@ -182,6 +184,8 @@ def param(
 def _check_name(statement: str, name: Any) -> None:
     if not isinstance(name, str):
         raise errors.name_not_string(statement, name)
+    if "tensor(" in name:
+        errors.warn(errors.tensor_in_name(statement, name))
 
 
 def module(name: str, nn_module: torch.nn.Module, update_module_params: bool = False):
@@ -261,6 +265,10 @@ class _Rows(Handler):
         if frame.size != frame.full_size:
             msg.value = msg.value.index_select(dim, self.indices.to(msg.value.device))
 
+    def ended_by(self, fault: BaseException, tb) -> None:
+        if type(fault) is RuntimeError and str(fault).startswith("Boolean value of Tensor with"):
+            raise errors.branch_on_rows(self.frame, fault, tb) from fault
+
     def _widened(self, msg: Message) -> Distribution:
         """The distribution, with this plate's rows at this plate's dimension."""
         frame, shape = self.frame, list(msg.fn.batch_shape)
@@ -305,12 +313,19 @@ class plate(Handler):
     [torch.Size([]), torch.Size([])]
     """
 
-    def __init__(self, name, size, subsample_size=None, subsample=None, dim=None, device=None):
+    def __init__(self, name, size=None, subsample_size=None, subsample=None, dim=None, device=None):
         super().__init__()
         _check_name("plate", name)
         size = _whole(name, size, "size")
         if subsample is not None:
             subsample = torch.as_tensor(subsample, device=device)
+            if (
+                subsample.dim() != 1
+                or subsample.is_floating_point()
+                or subsample.dtype == torch.bool
+            ):
+                raise errors.subsample_not_rows(name, subsample)
+            checks.rows(name, subsample, size)
             if subsample_size is not None and subsample_size != len(subsample):
                 raise errors.subsample_mismatch(name, subsample_size, len(subsample))
             subsample_size = len(subsample)
@@ -355,6 +370,12 @@ class plate(Handler):
             finally:
                 self.__exit__(None, None, None)
 
+    def __len__(self) -> int:
+        raise errors.plate_has_no_len(self.name, self.size, self.subsample_size)
+
+    def __bool__(self) -> bool:
+        return True
+
     def __call__(self, fn: Callable) -> Callable:
         """As a decorator: the function runs inside the plate."""
         if not callable(fn):
@@ -372,7 +393,8 @@ class plate(Handler):
         if self.dim is None:  # chosen once: the plate's rows stay at one dimension
             self.dim = next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
         if self.dim in taken:
-            raise errors.plate_dim_taken(self.name, self.dim, taken[self.dim])
+            free = next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
+            raise errors.plate_dim_taken(self.name, self.dim, taken[self.dim], free)
         return self.dim
 
     def _check_not_open(self) -> list[PlateFrame]:
@@ -428,7 +450,8 @@ def _whole(name: str, size: Any, what: str) -> int:
     if isinstance(size, Tensor) and size.dim() == 0 and not size.is_floating_point():
         size = int(size)
     try:
-        whole = size.__index__()
+        # While a program is captured, sizes are symbols; to ask for the number would fix it.
+        whole = size if isinstance(size, torch.SymInt) else size.__index__()
     except (AttributeError, TypeError):
         raise errors.plate_size(name, size, what) from None
     if whole <= 0 or isinstance(size, bool):

@@ -53,8 +53,10 @@ class _FamilyType(type):
             AssertionError,
         ) as fault:
             given = _given(cls, args, kwargs)
+            if given is None and (wrong := errors.wrong_call(cls, args, kwargs)) is not None:
+                raise wrong from fault
             if given is None:
-                raise  # a wrong or missing argument: Python says so best
+                raise
             raise errors.not_constructed(cls.__name__, given, fault) from fault
 
 

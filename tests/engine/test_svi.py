@@ -158,7 +158,7 @@ def test_data_without_a_plate():
         z = sample("z", dist.Normal(0.0, 1.0))
         sample("obs", dist.Normal(z, 0.5), obs=data)
 
-    expected = r"(?s)at site 'obs', invalid log_prob shape.*plate\(..., 4\).*\.to_event\(1\)"
+    expected = r"(?s)at site 'obs', invalid log_prob shape.*plate\('data', 4\).*\.to_event\(1\)"
     with pytest.raises(errors.ShapeError, match=expected):
         SVI(unplated, guide, Adam({"lr": 0.1}), Trace_ELBO()).step(DATA)
 

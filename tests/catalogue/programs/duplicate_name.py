@@ -14,4 +14,4 @@ def model():
     return first + second
 
 
-handlers.trace(model).get_trace()
+handlers.trace(model).get_trace().log_prob_sum()
