@@ -302,6 +302,7 @@ def not_callable(handler: str, found: Any) -> UsageError:
 def wrong_call(callee: type, args: tuple, kwargs: dict) -> UsageError | None:
     """Arguments that a class does not take; None if it is something else that went wrong."""
     signature = inspect.signature(callee.__init__)
+    kwargs = {key: value for key, value in kwargs.items() if key != "validate_args"}
     try:
         signature.bind(None, *args, **kwargs)
     except TypeError as refusal:
@@ -310,7 +311,8 @@ def wrong_call(callee: type, args: tuple, kwargs: dict) -> UsageError | None:
         return None
     known = [name for name in signature.parameters if name not in ("self", "validate_args")]
     unknown = [name for name in kwargs if name not in signature.parameters]
-    kwargs = {key: value for key, value in kwargs.items() if key != "validate_args"}
+    if len(args) > len(known):  # of which validate_args has taken one
+        said = "too many positional arguments"
     given = [_called(value) for value in args]
     given += [f"{key}={_called(value)}" for key, value in kwargs.items()]
     close = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
@@ -334,18 +336,21 @@ def decorator_needs_function(handler: str) -> UsageError:
     return UsageError(
         f"{handler}(...) was called without a model to run",
         where=user_frame(),
+        found="a call whose one argument is no function",
         expected=f"{handler}(model, ...)(*args), or {handler}(...) as a decorator or in a `with`",
     )
 
 
 def name_not_string(statement: str, found: Any) -> UsageError:
-    numbered = isinstance(found, (int, Tensor))
+    numbered = isinstance(found, int) and statement != "plate"
     return UsageError(
         f"{statement} needs a name first",
         where=user_frame(),
         found=_called(found),
         expected=f'a string, as in {statement}("x", ...)',
-        remedy='number the names: f"x_{i}"' if numbered else None,
+        remedy='number the names: f"x_{i}"'
+        if numbered
+        else f'the name comes first: {statement}("x", {_called(found)}, ...)',
     )
 
 
@@ -379,6 +384,8 @@ def _remedy_for_no_distribution(name: str, found: Any) -> str:
         return f"call it with its parameters: {found.__name__}({parameters})"
     if found is None:
         return f"to read a parameter: param({name!r})"
+    if callable(found):
+        return f"call it, if it returns a distribution: {getattr(found, '__name__', 'fn')}(...)"
     return f"a fixed value: deterministic({name!r}, ...); one to be learnt: param({name!r}, ...)"
 
 
@@ -407,7 +414,7 @@ def value_not_tensor(name: str, found: Any) -> UsageError:
         f"site {name!r} was given a value that is no number",
         site=name,
         where=user_frame(),
-        found=_brief(found),
+        found=_called(found),
         expected="a tensor, a NumPy array, a number, or lists of numbers",
         remedy=_remedy_for_value(found),
     )
@@ -494,6 +501,8 @@ def plate_size(name: str, size: Any, what: str = "size") -> PlateError:
     plain = isinstance(size, (int, float)) and not isinstance(size, bool)
     if size is None or (plain and size < 0):
         remedy = "say how many rows there are: len(data)"
+    elif plain and size == 0 and what == "subsample_size":
+        remedy = "at least one row takes part; without subsample_size, all do"
     elif plain and size == 0:
         remedy = "is the data empty? a plate needs at least one row"
     elif plain:
@@ -551,7 +560,9 @@ def subsample_too_large(name: str, size: int, subsample_size: int) -> PlateError
 
 
 def subsample_not_rows(name: str, rows: Tensor) -> PlateError:
-    if rows.dtype == torch.bool:
+    if rows.numel() == 0:
+        remedy = "at least one row takes part; without a subsample, all do"
+    elif rows.dtype == torch.bool:
         remedy = "of a mask, take the numbers of its true rows: mask.nonzero().squeeze(-1)"
     else:
         remedy = "give the numbers of the rows that take part, then index the data by them: data[i]"
@@ -819,8 +830,13 @@ def not_constructed(family: str, given: dict[str, Any], fault: Exception) -> Ppl
             expected="shapes that broadcast: equal sizes, or 1, counted from the right",
             remedy="add a dimension of size 1 where a parameter is to be repeated: .unsqueeze(-1)",
         )
-    kind = UsageError if isinstance(fault, TypeError) else DistributionError
-    return kind(f"{family}: {said}", where=user_frame(), found=found)
+    kind, expected = UsageError if isinstance(fault, TypeError) else DistributionError, None
+    if any(isinstance(v, str) or v is None for v in given.values()):
+        expected = "numbers, lists of numbers, arrays or tensors"
+    elif isinstance(fault, AttributeError) and "'dim'" in said:
+        said = "one of the parameters is a vector or a matrix, not a single number"
+        expected = "a tensor with dimensions, as torch.tensor([0.2, 0.8])"
+    return kind(f"{family}: {said}", where=user_frame(), found=found, expected=expected)
 
 
 def wrong_event_dims(fn, asked: int, declared: int) -> ShapeError:
@@ -981,7 +997,18 @@ def param_without_value(name: str, known: list[str], where) -> ParamError:
     )
 
 
-def stale_param(name: str, what: str, old, new, where) -> ParamError:
+def stale_param(name: str, what: str, old, new, where, twice: bool = False) -> ParamError:
+    """`twice`: no step has used the parameter yet, so it is likely this run that made it."""
+    if twice:
+        return ParamError(
+            f"parameter {name!r} is there already, with another {what}",
+            site=name,
+            where=where,
+            found=f"{what} {old} where it was made, before any step of inference",
+            expected=f"{what} {new}, as asked for here",
+            remedy="give the two statements one constraint and shape, or two names; if the first "
+            "is of an earlier try: clear_param_store()",
+        )
     return ParamError(
         f"parameter {name!r} is left over from an earlier run with another {what}",
         site=name,
@@ -1272,6 +1299,31 @@ def not_finite(
         expected="finite numbers"
         + ("; the parameters are as they were before this step" if step is not None else ""),
         remedy=_against_infinity(culprit),
+    )
+
+
+def bad_gradient(
+    step: int, param: Message | None, names: list[str], grad: Tensor, born: tuple | None
+) -> InferenceError:
+    """`born`: the first site whose own gradient is not finite, and with respect to what."""
+    found = f"the gradient of parameter {names[0]!r}: {_failed(grad)}"
+    found += f", at {_brief(param.value)}" if param is not None else ""
+    found += f"; of {', '.join(map(repr, names[1:]))} too" if len(names) > 1 else ""
+    where, site = (param.where, param.name) if param is not None else (None, names[0])
+    if born is not None:
+        msg, part = born
+        where, site = msg.where, msg.name
+        found += f"; it comes from site {msg.name!r}, by the {part} of {_described(msg.fn)}"
+    else:
+        found += "; all log-probabilities are finite, so it comes from what is computed in between"
+    return InferenceError(
+        f"Encountered NaN or infinity: a gradient of step {step} is not finite",
+        site=site,
+        where=where,
+        found=found,
+        expected="finite numbers; the parameters are as they were before this step",
+        remedy="look for sqrt, log or a division at 0, also where a mask or torch.where hides the "
+        "result",
     )
 
 
@@ -1690,6 +1742,223 @@ def parts_overlap(guide: str, names: list[str]) -> ModelError:
         where=user_frame(),
         found=", ".join(map(repr, names)),
         expected="each latent variable in one part; block(model, hide=[...]) leaves sites out",
+    )
+
+
+# -- enumeration -------------------------------------------------------------------------------
+
+
+def cannot_enumerate(msg: Message, why: str | None = None) -> ModelError:
+    support, family = msg.fn.support, _family(msg.fn)
+    if type(msg.fn).__name__ == "Independent":
+        why = f"{_described(msg.fn)} with .to_event: one variable of several parts, whose values "
+        why += "are all combinations of theirs"
+        remedy = "put a plate in the place of .to_event, if the parts are independent in all that "
+        remedy += "follows; or make each a site of its own"
+    elif why is not None:
+        why, remedy = f"{family}: {why}", "give all rows the same number of values"
+    elif support.is_discrete:
+        why = f"{family} with support {support}, whose values have no end or no list"
+        remedy = "use a Categorical over as many values as matter; or sample it in the guide"
+    else:
+        why = f"{family} with support {support}, whose values cannot be counted"
+        remedy = f"sample {msg.name!r} in the guide, and leave enumeration to discrete sites"
+    return ModelError(
+        f"Enumeration over site {msg.name!r} is not possible: its values cannot be listed",
+        site=msg.name,
+        where=msg.where,
+        found=why,
+        expected="a distribution with has_enumerate_support: Bernoulli, Categorical, Binomial, ...",
+        remedy=remedy,
+    )
+
+
+def unknown_strategy(msg: Message, found: Any, known: list[str]) -> ModelError:
+    return ModelError(
+        f"site {msg.name!r} asks for an enumeration that there is not",
+        site=msg.name,
+        where=msg.where,
+        found=f"infer={{'enumerate': {_brief(found)}}}; {nearest(found, known)}",
+        expected="'parallel', 'sequential' or None",
+    )
+
+
+def number_of_samples(msg: Message, found: Any) -> ModelError:
+    return ModelError(
+        f"Invalid num_samples at site {msg.name!r}",
+        site=msg.name,
+        where=msg.where,
+        found=f"infer={{'num_samples': {_brief(found)}}}",
+        expected="None for all values, or a whole number, at least 1, with 'enumerate': 'parallel'",
+    )
+
+
+def draws_in_model(msg: Message) -> ModelError:
+    return ModelError(
+        f"Site {msg.name!r} is multiply sampled in model",
+        site=msg.name,
+        where=msg.where,
+        found="num_samples at a site of the model that the guide does not sample",
+        expected="num_samples at sites of the guide; all values at a site of the model",
+        remedy=f"leave num_samples out, or sample {msg.name!r} in the guide",
+    )
+
+
+def sequential_in_model(msg: Message) -> ModelError:
+    return ModelError(
+        f"site {msg.name!r} is enumerated sequentially, and the guide does not sample it",
+        site=msg.name,
+        where=msg.where,
+        found="infer={'enumerate': 'sequential'} at a site of the model",
+        expected="in the model 'parallel'; 'sequential' is for sites of the guide",
+        remedy="infer={'enumerate': 'parallel'}, or config_enumerate(model)",
+    )
+
+
+def too_many_dimensions(msg: Message, before: int) -> ModelError:
+    return ModelError(
+        f"site {msg.name!r} finds no dimension free for its values",
+        site=msg.name,
+        where=msg.where,
+        found=f"{before} enumerated sites before it, each with a dimension that is still in use",
+        expected="at most about 60 variables that are remembered together",
+        remedy="loop over markov(range(n)): a step that is forgotten gives its dimension back",
+    )
+
+
+def dimension_shared(msg: Message, dim: int, one: str, other: str) -> ModelError:
+    return ModelError(
+        f"site {msg.name!r} sees two enumerated variables at one dimension",
+        site=msg.name,
+        where=msg.where,
+        found=f"{one!r} and {other!r}, both at dimension {dim}",
+        expected="the markov loops around to keep what a step depends on in sight",
+        remedy="a longer history= in markov, or keep=True where branches meet",
+    )
+
+
+def dimension_out_of_scope(msg: Message, dim: int, size: int) -> ModelError:
+    return ModelError(
+        f"site {msg.name!r} depends on an enumerated variable that is out of its scope",
+        site=msg.name,
+        where=msg.where,
+        found=f"size {size} at dimension {dim}, which a variable had that markov has forgotten",
+        expected="a site to depend on variables of the last history= steps, or from outside the "
+        "loop",
+        remedy="a longer history= in markov; what follows the loop depends on none of its steps",
+    )
+
+
+def plate_among_alternatives(name: str, dim: int, first: int) -> PlateError:
+    return PlateError(
+        f"plate {name!r} collides with the dimensions of enumeration: max_plate_nesting is too "
+        "small",
+        site=name,
+        where=user_frame(),
+        found=f"plate {name!r} at dim {dim}; enumeration has the dimensions from {first} to the "
+        "left",
+        expected=f"plates at dims -1 to {first + 1}" if first < -1 else "no plates at all",
+        remedy=f"max_plate_nesting={-dim}; for infer_discrete and enum, "
+        f"first_available_dim={dim - 1}",
+    )
+
+
+def crossing_plates(variables: list[str], plates: list[str]) -> ModelError:
+    return ModelError(
+        "Expected tree-structured plate nesting, but found dependencies on independent plates "
+        f"[{', '.join(plates)}]",
+        site=variables[0],
+        found="what is left of the innermost plates ties together "
+        f"{', '.join(map(repr, variables))}, each inside another of them",
+        expected="enumerated variables that depend on each other in nested plates, not in "
+        "crossing ones: the sum over crossing ones does not fall apart into rows",
+        remedy="Try converting one of the vectorized plates to a sequential plate: for i in "
+        "plate(...); the work then grows exponentially with its length",
+    )
+
+
+def different_scales(scales: list) -> ModelError:
+    return ModelError(
+        "Expected all enumerated sample sites to share a common poutine.scale, but found "
+        f"{len(scales)} different scales",
+        found=", ".join(_brief(scale) for scale in scales),
+        expected="one scale, a single number, for sites that an enumerated variable connects",
+        remedy="a subsampled plate scales what stands inside it alone: a variable outside of it "
+        "cannot be enumerated in the model; enumerate it in the guide",
+    )
+
+
+def guide_inside_plate(name: str, plates: list[str]) -> ModelError:
+    return ModelError(
+        "Expected model enumeration to be no more global than guide enumeration, but found model "
+        f"enumeration sites upstream of guide site {name!r} in plate {', '.join(plates)}",
+        site=name,
+        found="a variable of the model, outside the plate, that is summed over all rows together",
+        remedy="Try converting some model enumeration sites to guide enumeration sites",
+    )
+
+
+def enumerated_shapes(fault: Exception, dims: dict[int, tuple[str, int]]) -> str:
+    """What to add to an error about shapes: which dimensions are enumeration's."""
+    said = ", ".join(f"dim {d} holds the {n} values of {v!r}" for d, (v, n) in dims.items())
+    said = f"  {'enumerated:':<10} {said}; left of the plates, counted from the right as batch "
+    return said + "dimensions; an index that meets them: Vindex(table)[..., index]"
+
+
+def large_table(size: int, variables: list[str]) -> PplkitWarning:
+    some = ", ".join(map(repr, variables[:4])) + (", ..." if len(variables) > 4 else "")
+    return PplkitWarning(
+        f"enumeration makes a table of {size:.3g} elements",
+        where=user_frame(),
+        found=f"variables that depend on each other jointly, among them {some}",
+        remedy="markov loops and plates tell what is independent; so do sites that depend on fewer "
+        "variables",
+    )
+
+
+def nothing_enumerated(what: str) -> PplkitWarning:
+    return PplkitWarning(
+        f"{what} found no sample sites configured for enumeration",
+        where=user_frame(),
+        expected="infer={'enumerate': 'parallel'} at a site, or config_enumerate(model)",
+        remedy="use Trace_ELBO where nothing is to be enumerated",
+    )
+
+
+def probability_zero(what: str) -> InferenceError:
+    return InferenceError(
+        f"{what}: the observations have probability zero",
+        where=user_frame(),
+        found="no combination of the enumerated variables' values that allows them",
+        expected="at least one that does",
+        remedy="look for a probability of exactly 0 among the model's parameters",
+    )
+
+
+def exact_needs(what: str, found: str, expected: str) -> UsageError:
+    return UsageError(
+        f"{what} is not compatible with {found}",
+        where=user_frame(),
+        expected=expected,
+    )
+
+
+def cannot_index(args: Any, found: Any) -> UsageError:
+    shown = f"a tensor of {found.dtype}" if isinstance(found, Tensor) else _brief(found)
+    return UsageError(
+        "Vindex cannot use this index",
+        where=user_frame(),
+        found=shown,
+        expected="whole numbers, tensors of whole numbers, `:`, and `...` in the first place",
+        remedy="call .long() on values of a Bernoulli site" if isinstance(found, Tensor) else None,
+    )
+
+
+def too_many_indices(tensor: Tensor, number: int) -> UsageError:
+    return UsageError(
+        "Vindex was given too many indices",
+        where=user_frame(),
+        found=f"{number} for a tensor of shape {_shape(tensor.shape)}",
     )
 
 

@@ -137,7 +137,7 @@ def factor(name: str, log_factor: Tensor, *, has_rsample: bool | None = None) ->
     >>> tr.log_prob_sum()
     tensor(-2.)
     """
-    unit = Unit(torch.as_tensor(log_factor), has_rsample=has_rsample)
+    unit = Unit(as_value(name, log_factor), has_rsample=has_rsample)
     sample(
         name,
         unit,
@@ -361,7 +361,8 @@ class plate(Handler):
         return indices
 
     def __iter__(self) -> Iterator[int]:
-        for counter, i in enumerate(self.indices.tolist()):
+        indices, whole = self.indices, self._given is None and self.subsample_size == self.size
+        for counter, i in enumerate(range(self.size) if whole else indices.tolist()):
             self._check_not_open()
             frame = PlateFrame(self.name, None, self.subsample_size, self.size, counter)
             self._push(_Rows(frame, self.indices), None)

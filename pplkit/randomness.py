@@ -126,7 +126,12 @@ def set_rng_seed(rng_seed: int) -> None:
         sys.modules["numpy"].random.seed(rng_seed)
 
 
+# Set while draws are made from noise that is given: a function of its inputs then, whose samplers
+# are answered by `pplkit.capture`.
+NOISE_GIVEN: ContextVar[bool] = ContextVar("pplkit_noise_given", default=False)
+
+
 def drawing():
     """A context in which torch's samplers draw from this context's random streams."""
-    generators = generators_here()
+    generators = None if NOISE_GIVEN.get() else generators_here()
     return nullcontext() if generators is None else drawing_from(generators)

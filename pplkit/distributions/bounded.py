@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions.utils import clamp_probs, lazy_property, logits_to_probs, probs_to_logits
 
+from ..randomness import NOISE_GIVEN
 from . import constraints
 from .base import Distribution, Family, parameters
-from .pathwise import dirichlet
+from .pathwise import dirichlet, transformed
 from .real_line import log_ndtr, uniform
 from .special import betainc, von_mises_tail
 
@@ -490,6 +491,9 @@ def _slope(z: Tensor) -> Tensor:
     return (-0.5 * z * z - _LOG_ROOT_2_PI - log_ndtr(z)).exp()
 
 
+_TRIES = 20
+
+
 class VonMises(Distribution, torch_dist.VonMises):
     """An angle: the normal distribution wound around the circle, density proportional to
     exp(concentration cos(x - loc)).
@@ -500,12 +504,31 @@ class VonMises(Distribution, torch_dist.VonMises):
             `concentration`.
 
     Draws are from -pi to pi; mean and variance are those of the direction (the variance is between
-    0 and 1). A draw is made by rejection: how often to try depends on the numbers, so it works
-    outside `vmap` alone.
+    0 and 1). A draw is made by rejection (Best and Fisher, 1979, "Efficient simulation of the von
+    Mises distribution"): how often to try depends on the numbers. Inside `vmap`, and in a captured
+    program, there are 20 tries, all of which fail once in 10⁹ draws.
 
     >>> VonMises(0.0, 4.0).variance
     tensor(0.1365)
     """
+
+    @torch.no_grad()
+    def _sample(self, sample_shape: torch.Size) -> Tensor:
+        if not (transformed() or NOISE_GIVEN.get()):
+            return super()._sample(sample_shape)
+        r, k = self._proposal_r, self._concentration
+        shape = (_TRIES, *self._extended_shape(sample_shape))
+        u = [torch.rand(shape, dtype=r.dtype, device=r.device) for _ in range(2)]
+        sign = torch.rand(shape[1:], dtype=r.dtype, device=r.device) - 0.5
+        z = torch.cos(math.pi * u[0])
+        cosine = (1 + r * z) / (r + z)
+        c = k * (r - cosine)
+        good = (c * (2 - c) > u[1]) | ((c / u[1]).log() + 1 - c >= 0)
+        chosen = cosine[-1]
+        for i in range(_TRIES - 2, -1, -1):
+            chosen = torch.where(good[i], cosine[i], chosen)
+        angle = torch.where(sign < 0, -1.0, 1.0) * chosen.clamp(-1, 1).acos()
+        return ((angle + math.pi + self._loc) % (2 * math.pi) - math.pi).to(self.loc.dtype)
 
     def _log_prob(self, value: Tensor) -> Tensor:
         k = self.concentration

@@ -18,6 +18,7 @@ from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
 from ..checks import unwrapped
+from ..randomness import NOISE_GIVEN
 
 # Below this, powers of uniform numbers underflow and torch's own Dirichlet draws are wrong.
 _SMALL = 0.02
@@ -53,6 +54,8 @@ def _needs_logarithms(concentration: Tensor) -> bool:
     # look at.
     if plain.device.type != "cpu" or type(plain) not in (Tensor, torch.nn.Parameter):
         return True
+    if NOISE_GIVEN.get():
+        return True  # the same way whatever the numbers, as a captured program goes
     return bool((plain < _SMALL).any())
 
 
@@ -132,8 +135,10 @@ class _DirichletSlope(_Elementwise):
 
 
 def fresh_draws():
-    """A context in which samplers that fill a tensor make a new one instead: `vmap` asks for it."""
-    return _Fresh() if transformed() else nullcontext()
+    """A context in which samplers that fill a tensor make a new one instead: `vmap` asks for it,
+    and a captured program is shorter for it.
+    """
+    return _Fresh() if transformed() or NOISE_GIVEN.get() else nullcontext()
 
 
 class _Fresh(TorchFunctionMode):
@@ -147,7 +152,8 @@ def _uniform(like: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
 
 
 def _normal(like: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    return mean + std * torch.randn(like.shape, dtype=like.dtype, device=like.device)
+    z = torch.randn(like.shape, dtype=like.dtype, device=like.device)
+    return z if (mean, std) == (0.0, 1.0) else mean + std * z
 
 
 def _exponential(like: Tensor, rate: float = 1.0) -> Tensor:

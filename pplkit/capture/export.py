@@ -1,0 +1,61 @@
+"""A recorded graph as torch exports it."""
+
+from __future__ import annotations
+
+import torch
+from torch.export import Dim
+
+from .tracing import Traced
+
+
+def exported(traced: Traced, example: list) -> torch.export.ExportedProgram:
+    """One `ExportedProgram`, whose inputs are flat: arguments, noise, tensors closed over."""
+    args, shapes = [], []
+    sizes = _example_sizes(traced, example)
+    for shape, leaf in zip(traced.shapes, example, strict=True):
+        if shape is None:
+            continue
+        if isinstance(shape, tuple):
+            args.append(leaf.detach())
+            shapes.append(_dims(traced, shape))
+        else:
+            args.append(leaf)
+            shapes.append(Dim.DYNAMIC if not _fixed(traced, shape) else None)
+    for spec in traced.noise:
+        from .program import evaluated
+
+        whole = [evaluated(n, sizes) for n in spec.shape]
+        args.append(torch.rand(whole, dtype=spec.dtype, device=spec.device))
+        shapes.append(_dims(traced, spec.shape))
+    for tensor in traced.closed:
+        args.append(tensor.detach())
+        shapes.append(None)
+    return torch.export.export(
+        traced.graph, tuple(args), dynamic_shapes=tuple(shapes), strict=False
+    )
+
+
+def _example_sizes(traced: Traced, example: list) -> dict:
+    found = {}
+    for shape, leaf in zip(traced.shapes, example, strict=True):
+        if isinstance(shape, tuple):
+            found.update(zip(shape, leaf.shape, strict=True))
+        elif shape is not None:
+            found[shape] = leaf
+    return {name: size for name, size in found.items() if not isinstance(name, int)}
+
+
+def _fixed(traced: Traced, name) -> bool:
+    value = traced.sizes.get(name)
+    return isinstance(name, int) or (value is not None and bool(value.is_number))
+
+
+def _dims(traced: Traced, shape: tuple) -> dict:
+    """Which dimensions are dynamic; torch finds out itself how they hang together."""
+    return {d: Dim.AUTO for d, name in enumerate(shape) if not _all_fixed(traced, name)}
+
+
+def _all_fixed(traced: Traced, name) -> bool:
+    if isinstance(name, int):
+        return True
+    return all(_fixed(traced, symbol) for symbol in name.free_symbols)

@@ -1,0 +1,350 @@
+"""One run of a function, recorded as a graph of tensor operations.
+
+The run happens once, in Python, on tensors that have a symbolic shape and no numbers: whatever
+looks at a number is refused, whatever fixes a size is written down with the line that did. Base
+noise and the tensors that the function closes over become inputs of the graph at the moment they
+are met.
+"""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+from torch.fx.experimental.proxy_tensor import (
+    disable_proxy_modes_tracing,
+    get_proxy_mode,
+    make_fx,
+    track_tensor_tree,
+)
+from torch.fx.experimental.symbolic_shapes import (
+    DimDynamic,
+    GuardOnDataDependentSymNode,
+    ShapeEnv,
+    StatelessSymbolicContext,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
+
+from .. import checks, errors
+from ..errors import Where
+from .lines import line_of, user_line
+from .noise import GivenNoise
+
+aten = torch.ops.aten
+
+
+@dataclass
+class NoiseSpec:
+    """Base noise that a program takes: `normal` or `uniform` numbers, of a shape that may follow
+    the inputs' sizes.
+    """
+
+    kind: str
+    shape: tuple  # of whole numbers and expressions in the program's sizes
+    dtype: torch.dtype
+    device: torch.device
+
+
+@dataclass
+class Guard:
+    """What a run took for granted about sizes, and the line that asked."""
+
+    holds: Any  # a relation between sizes
+    where: Where | None
+
+
+@dataclass
+class Traced:
+    """A graph, and what its inputs are: first the arguments' leaves, then noise, then what the
+    function closes over.
+    """
+
+    graph: torch.fx.GraphModule
+    shapes: (
+        list  # of each leaf: a tuple of sizes, or the symbol of a whole number; None: not an input
+    )
+    noise: list[NoiseSpec]
+    closed: list[Tensor]
+    out_spec: pytree.TreeSpec
+    guards: list[Guard]
+    sizes: dict  # what is known of sizes beyond their names: one symbol by another, or by a number
+    hints: dict = field(default_factory=dict)
+
+
+def trace(fn: Callable, leaves: list, spec: pytree.TreeSpec, static: set) -> Traced:
+    """Run `fn` once on arguments like these and record it.
+
+    Args:
+        leaves: of the arguments: tensors, whole numbers, or anything else, which is a constant.
+        spec: how they make up the arguments.
+        static: which sizes are constants, as (leaf, dimension); a whole number's dimension is None.
+    """
+    shape_env = _Watched(specialize_zero_one=True, duck_shape=False)
+    mode = FakeTensorMode(shape_env=shape_env, allow_non_fake_inputs=True)
+    inputs = [_symbolic(mode, i, leaf, static) for i, leaf in enumerate(leaves)]
+    given = [x for x in inputs if isinstance(x, Tensor | torch.SymInt)]
+    shapes = [_sizes_of(x) for x in inputs]  # by name, before anything is known of them
+    recorder, out_spec = _Recorder(mode), []
+
+    def run(*given):
+        rest = iter(given)
+        flat = [next(rest) if isinstance(x, Tensor | torch.SymInt) else x for x in inputs]
+        with recorder, _NumbersOfSizes():
+            result = fn(*pytree.tree_unflatten(flat, spec))
+            outputs, shape = pytree.tree_flatten(result)
+            out_spec.append(shape)
+            return [_output(x) for x in outputs]
+
+    with ExitStack() as stack:
+        stack.enter_context(_PATCHING)
+        stack.enter_context(_len_of_tensors())
+        stack.enter_context(checks.asked_together())
+        graph = _explained(lambda: make_fx(run, tracing_mode="symbolic")(*given))
+    noise, closed = recorder.settle(graph)
+    return Traced(
+        graph,
+        shapes,
+        noise,
+        closed,
+        out_spec[0],
+        shape_env.watched,
+        dict(shape_env.replacements),
+    )
+
+
+def _symbolic(mode: FakeTensorMode, i: int, leaf: Any, static: set) -> Any:
+    """What stands for a leaf while the function runs."""
+    if type(leaf) is int and (i, None) not in static:
+        env, source = mode.shape_env, ConstantSource(f"number{i}")
+        symbol = env.create_symbol(leaf, source, dynamic_dim=DimDynamic.DYNAMIC, positive=True)
+        return env.create_symintnode(symbol, hint=leaf, source=source)
+    if not isinstance(leaf, Tensor):
+        return leaf
+    dims = [
+        DimDynamic.STATIC if (i, dim) in static else DimDynamic.DYNAMIC for dim in range(leaf.dim())
+    ]
+    context = StatelessSymbolicContext(dynamic_sizes=dims)
+    with torch.no_grad():
+        plain = leaf.detach().contiguous()
+    fake = mode.from_tensor(plain, source=ConstantSource(f"leaf{i}"), symbolic_context=context)
+    return fake.requires_grad_() if leaf.requires_grad else fake
+
+
+def _sizes_of(x: Any) -> Any:
+    if isinstance(x, Tensor):
+        return tuple(map(expression, x.shape))
+    return expression(x) if isinstance(x, torch.SymInt) else None
+
+
+def expression(size: Any) -> Any:
+    """A size as a plain number or an expression in the names of sizes."""
+    if not isinstance(size, torch.SymInt):
+        return size
+    found = size.node.expr
+    return int(found) if found.is_number else found
+
+
+def _output(x: Any) -> Tensor:
+    if isinstance(x, Tensor):
+        return x
+    if isinstance(x, (bool, int, float)):
+        return torch.full((), x, dtype=torch.int64 if type(x) is int else None)
+    if isinstance(x, (torch.SymInt, torch.SymFloat)):
+        return _number(x)
+    raise errors.cannot_be_captured(
+        "a result that is no tensor", None, f"{type(x).__name__} among what the function returns",
+        "return tensors, in dictionaries, lists or tuples",
+    )  # fmt: skip
+
+
+class _Watched(ShapeEnv):
+    """Writes down what is taken for granted about sizes, with the user's line."""
+
+    def evaluate_expr(self, *args, **kwargs):
+        before = len(self.guards)
+        result = super().evaluate_expr(*args, **kwargs)
+        self.note(before)
+        return result
+
+    def note(self, before: int) -> None:
+        for guard in self.guards[before:]:
+            self.watched.append(Guard(guard.expr, user_line()))
+
+    @property
+    def watched(self) -> list[Guard]:
+        return self.__dict__.setdefault("_watched", [])
+
+
+class _Recorder(GivenNoise):
+    """Makes inputs of the base noise that draws take, and of the tensors closed over."""
+
+    def __init__(self, mode: FakeTensorMode):
+        super().__init__(self._take)
+        self.mode = mode
+        self.noise: list[tuple[NoiseSpec, torch.fx.Node]] = []
+        self.closed: dict[int, tuple[Tensor, Tensor, torch.fx.Node]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is aten._local_scalar_dense.default:
+            raise errors.number_asked_for(user_line())
+        if func in _LIFTED and not isinstance(args[0], FakeTensor) and args[0].dim() == 0:
+            return self._literal(args[0])
+        args, kwargs = pytree.tree_map_only(Tensor, self._lifted, (args, kwargs or {}))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _literal(self, constant: Tensor) -> Tensor:
+        """A number written in the program: `torch.tensor(0.)`."""
+        with _disable_current_modes():
+            number = constant.item()
+        return torch.full((), number, dtype=constant.dtype, device=constant.device)
+
+    def _lifted(self, tensor: Tensor) -> Tensor:
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        key = id(tensor)
+        if key not in self.closed:
+            with disable_proxy_modes_tracing():
+                fake = self.mode.from_tensor(tensor.detach(), static_shapes=True)
+            self.closed[key] = (tensor, fake, self._input(fake))
+        return self.closed[key][1]
+
+    def _take(self, kind, shape, dtype, device) -> Tensor:
+        with disable_proxy_modes_tracing():
+            fake = torch.empty(shape, dtype=dtype, device=device)
+        spec = NoiseSpec(kind, tuple(map(expression, shape)), dtype, device)
+        self.noise.append((spec, self._input(fake)))
+        return fake
+
+    def _input(self, fake: Tensor) -> torch.fx.Node:
+        name = f"met_{len(self.noise) + len(self.closed)}"
+        tracer = get_proxy_mode().tracer
+        body = (node for node in tracer.graph.nodes if node.op != "placeholder")
+        first = next(body, None)
+        if first is None:
+            proxy = tracer.create_proxy("placeholder", name, (), {})
+        else:
+            with tracer.graph.inserting_before(first):
+                proxy = tracer.create_proxy("placeholder", name, (), {})
+        track_tensor_tree(fake, proxy, constant=None, tracer=tracer)
+        return proxy.node
+
+    def settle(self, graph: torch.fx.GraphModule) -> tuple[list[NoiseSpec], list[Tensor]]:
+        """Put the inputs in their order; what nothing reads is dropped, noise apart."""
+        by_name = {node.name: node for node in graph.graph.nodes}
+        body = next(node for node in graph.graph.nodes if node.op != "placeholder")
+        closed = []
+        for _, node in self.noise:
+            body.prepend(by_name[node.name])
+        for tensor, _, node in self.closed.values():
+            if by_name[node.name].users:
+                body.prepend(by_name[node.name])
+                closed.append(tensor)
+            else:
+                graph.graph.erase_node(by_name[node.name])
+        graph.graph.eliminate_dead_code()
+        graph.graph.lint()
+        graph.recompile()
+        return [spec for spec, _ in self.noise], closed
+
+
+_LIFTED = (aten.lift_fresh_copy.default, aten.lift_fresh.default)
+
+
+class _NumbersOfSizes(TorchFunctionMode):
+    """`torch.tensor(n / 4)` keeps the size in it symbolic; `x[i]` a drawn `i`."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and args and _is_of_sizes(args[0]):
+            return _number(args[0], **kwargs)
+        if func is Tensor.__getitem__:
+            index = _tensor_index(*args)
+            if index is not None:
+                return aten.index.Tensor(args[0], index)
+        return func(*args, **kwargs)
+
+
+def _tensor_index(x: Tensor, index: Any) -> list | None:
+    """`x[i]`, `x[i, j]`, `x[..., i]` for tensors without dimensions, of which Python's way asks
+    the number.
+    """
+    parts = list(index) if isinstance(index, tuple) else [index]
+    behind = parts[:1] == [Ellipsis] if not isinstance(parts[0], Tensor) else False
+    chosen = parts[1:] if behind else parts
+    tensors = [part for part in chosen if isinstance(part, Tensor)]
+    if not any(part.dim() == 0 for part in tensors) or len(chosen) > x.dim():
+        return None
+    if any(part.is_floating_point() or part.dtype == torch.bool for part in tensors):
+        return None
+    if not all(isinstance(part, Tensor) or type(part) is int for part in chosen):
+        return None
+    places = [p if isinstance(p, Tensor) else torch.full((), p, device=x.device) for p in chosen]
+    return [None] * (x.dim() - len(chosen) if behind else 0) + places
+
+
+def _is_of_sizes(x: Any) -> bool:
+    if isinstance(x, (list, tuple)):
+        return any(map(_is_of_sizes, x))
+    return isinstance(x, (torch.SymInt, torch.SymFloat))
+
+
+def _number(x: Any, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
+    if isinstance(x, (list, tuple)):
+        return torch.stack([_number(part, dtype, device) for part in x])
+    if isinstance(x, Tensor):
+        return x
+    whole = isinstance(x, (torch.SymInt, int)) and not isinstance(x, bool)
+    made = torch.full((), x, dtype=dtype or (torch.int64 if whole else None), device=device)
+    return made.requires_grad_(requires_grad)
+
+
+# -- what belongs to the process -------------------------------------------------------------------
+
+_PATCHING = threading.RLock()
+
+
+@contextmanager
+def _len_of_tensors() -> Iterator[None]:
+    """In this thread, `len(tensor)` may be symbolic: Python's own must be a plain number."""
+    plain, here = builtins.len, threading.get_ident()
+
+    def symbolic_len(x, /):
+        if isinstance(x, Tensor) and threading.get_ident() == here and x.dim():
+            return x.shape[0]
+        return plain(x)
+
+    builtins.len = symbolic_len
+    try:
+        yield
+    finally:
+        builtins.len = plain
+
+
+def _explained(run: Callable) -> Any:
+    """What torch says of a program that has no graph, in our words."""
+    try:
+        return run()
+    except (GuardOnDataDependentSymNode, DataDependentOutputException) as fault:
+        raise errors.number_asked_for(line_of(fault)) from fault
+    except DynamicOutputShapeException as fault:
+        raise errors.cannot_be_captured(
+            f"{fault.func}",
+            line_of(fault),
+            "a result whose shape depends on numbers",
+            "keep every row and mask: torch.where(condition, x, 0.), or handlers.mask",
+        ) from fault
