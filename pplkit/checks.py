@@ -8,7 +8,7 @@ the spot.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
@@ -74,6 +74,16 @@ def asked_together() -> Iterator[list[Question]]:
     token = _PENDING.set(questions)
     try:
         yield questions
+    except (RuntimeError, ValueError, IndexError) as fault:
+        told = isinstance(fault, errors.PplkitError)
+        if not told or isinstance(fault, errors.DistributionError):
+            # A number that was wrong from the start may be what brought torch to fall.
+            broken = None
+            with suppress(RuntimeError):  # while a program is captured, no number can be asked for
+                broken = next((q for q in questions if not bool(q.holds)), None)
+            if broken is not None:
+                raise broken.error() from fault
+        raise
     finally:
         _PENDING.reset(token)
 

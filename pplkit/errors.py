@@ -998,24 +998,17 @@ def param_without_value(name: str, known: list[str], where) -> ParamError:
 
 
 def stale_param(name: str, what: str, old, new, where, twice: bool = False) -> ParamError:
-    """`twice`: no step has used the parameter yet, so it is likely this run that made it."""
+    """`twice`: no step has used the parameter yet, so it may be this very run that made it."""
+    remedy = "call clear_param_store() before fitting the changed model, or use another name"
     if twice:
-        return ParamError(
-            f"parameter {name!r} is there already, with another {what}",
-            site=name,
-            where=where,
-            found=f"{what} {old} where it was made, before any step of inference",
-            expected=f"{what} {new}, as asked for here",
-            remedy="give the two statements one constraint and shape, or two names; if the first "
-            "is of an earlier try: clear_param_store()",
-        )
+        remedy += f"; two statements of one run need the same {what}"
     return ParamError(
         f"parameter {name!r} is left over from an earlier run with another {what}",
         site=name,
         where=where,
         found=f"{what} {old} in the parameter store",
         expected=f"{what} {new}, as asked for here",
-        remedy="call clear_param_store() before fitting the changed model, or use another name",
+        remedy=remedy,
     )
 
 

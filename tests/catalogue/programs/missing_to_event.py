@@ -14,7 +14,7 @@ def model():
 
 def guide():
     loc = param("loc", torch.zeros(3))
-    sample("w", dist.Normal(loc, 1.0).to_event(1))
+    sample("w", dist.Normal(loc, 1.0))
 
 
 SVI(model, guide, Adam({"lr": 0.1}), Trace_ELBO()).step()
