@@ -89,8 +89,9 @@ class Optimizer:
 
     def _merged(self, given: Mapping[str, Any]) -> dict[str, Any]:
         options = _known(type(self).__name__, given, self.defaults)
-        if not options.get("lr", 1.0) > 0:
-            raise errors.learning_rate(type(self).__name__, given["lr"])
+        rate = options.get("lr", 1.0)
+        if not isinstance(rate, (int, float, Tensor)) or isinstance(rate, bool) or not rate > 0:
+            raise errors.learning_rate(type(self).__name__, rate)
         return options
 
     def _clip_options(self, name: str | None) -> dict[str, Any]:

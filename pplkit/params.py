@@ -10,11 +10,12 @@ of its creator's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import pickle
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -64,6 +65,8 @@ class ParamStore:
         self._fresh: dict[
             str, int
         ] = {}  # parameters no finished step has used yet: when each was made
+        # Which guide's steps have moved a parameter since it was made or set.
+        self._fitted: dict[str, Callable] = {}
         self._clock = 0
         self._tokens: list = []
 
@@ -141,29 +144,35 @@ class ParamStore:
         return self._entries[name].value()
 
     def _check_not_stale(self, name: str, known: Entry, init, constraint, where) -> None:
+        stale = functools.partial(errors.stale_param, name, where=where, twice=name in self._fresh)
         if known.constraint is not constraint and str(known.constraint) != str(constraint):
-            raise errors.stale_param(name, "constraint", known.constraint, constraint, where)
+            errors.tell(stale("constraint", known.constraint, constraint))
         shape = known.shape if callable(init) else torch.as_tensor(init).shape
         if shape != known.shape:
-            raise errors.stale_param(name, "shape", tuple(known.shape), tuple(shape), where)
+            errors.tell(stale("shape", tuple(known.shape), tuple(shape)))
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         constraint = self._entries[name].constraint if name in self._entries else constraints.real
         self._create(name, value, constraint)
+        self._fitted.pop(name, None)
 
     def __delitem__(self, name: str) -> None:
         if name not in self._entries:
             raise errors.unknown_param(name, list(self._entries))
         del self._entries[name]
         self._fresh.pop(name, None)
+        self._fitted.pop(name, None)
 
     def clear(self) -> None:
         """Forget every parameter."""
         self._entries.clear()
         self._fresh.clear()
+        self._fitted.clear()
 
     def _create(self, name, init, constraint, event_dim=None, where=None) -> None:
         value = torch.as_tensor(init() if callable(init) else init)
+        if value.requires_grad and not isinstance(value, Parameter):
+            errors.warn(errors.init_needs_gradient(name, where))
         if not (value.is_floating_point() or value.is_complex()):
             raise errors.param_not_float(name, value, where)
         with torch.no_grad():
@@ -241,6 +250,7 @@ class ParamStore:
         self._entries.update(entries)
         for name in entries:
             self._fresh.pop(name, None)
+            self._fitted.pop(name, None)
 
     # -- runs and contexts -------------------------------------------------------------------------
     def mark(self) -> int:
@@ -251,11 +261,26 @@ class ParamStore:
         """The run that began at `mark` has failed: parameters that it made go."""
         for name in [name for name, made in self._fresh.items() if made > mark]:
             self._entries.pop(name, None)
+            self._fitted.pop(name, None)
             del self._fresh[name]
 
     def settle(self) -> None:
         """A step has used the parameters that there are: they stay, whatever happens next."""
         self._fresh.clear()
+
+    def fitted_by(self, names: Iterable[str], guide: Callable) -> list[str]:
+        """A fit of `guide` begins. Which of these parameters had another guide's steps moved?
+
+        Functions are told apart by their identity: defined again, a guide is another.
+        """
+        guide = getattr(guide, "__func__", guide)
+        others = []
+        for name in names:
+            before = self._fitted.get(name)
+            if before is not None and before() is not guide:
+                others.append(name)
+            self._fitted[name] = weakref.ref(guide)
+        return others
 
     def fork(self) -> ParamStore:
         """A copy that shares nothing with this store."""

@@ -15,13 +15,17 @@ run of guide and model contributes to the loss (`particle_loss`) and to its grad
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from .. import errors
+from ..distributions import Distribution, Independent, Unit
 from ..effects import Message, PlateFrame
 from ..handlers import block, replay, trace
 from ..primitives import plate
@@ -162,16 +166,16 @@ class ELBO:
     def traces(self, model: Callable, guide: Callable, *args, **kwargs) -> tuple[Trace, Trace]:
         """A run of the guide, and one of the model that takes the guide's draws."""
         with trace() as recorder:
-            guide(*args, **kwargs)
+            returned = called("guide", guide, args, kwargs)
         guide_trace = recorder.trace
         try:
             with trace() as recorder, replay(trace=guide_trace):
-                model(*args, **kwargs)
-        except errors.ShapeError:
-            check_shapes(recorder.trace, guide_trace)  # the likelier cause comes first
+                called("model", model, args, kwargs)
+        except (errors.ShapeError, errors.DistributionError, errors.ModelError):
+            check_sites(recorder.trace, guide_trace)  # the likelier cause comes first
             raise
         model_trace = recorder.trace
-        check_match(model_trace, guide_trace)
+        check_match(model_trace, guide_trace, returned)
         model_trace.check_plates()
         guide_trace.check_plates()
         return model_trace, guide_trace
@@ -279,29 +283,103 @@ def plate_nesting(model: Callable, guide: Callable | None, *args, **kwargs) -> i
     return -min(dims, default=0)
 
 
-def check_match(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise if guide and model differ in their unobserved sites, or in those sites' shapes."""
-    latent = {s.name: s for s in model_trace.sites("sample") if not s.is_observed}
+def called(label: str, fn: Callable, args: tuple, kwargs: dict) -> Any:
+    """Call model or guide; arguments that it does not take are told as such."""
+    try:
+        return fn(*args, **kwargs)
+    except TypeError as fault:
+        if isinstance(fault, errors.PplkitError):
+            raise
+        signature = unfit_signature(fn, args, kwargs)
+        if signature is None:
+            raise
+        raise errors.arguments_do_not_fit(label, fn, args, kwargs, signature) from fault
+
+
+def unfit_signature(fn: Callable, args: tuple, kwargs: dict) -> inspect.Signature | None:
+    """What a function takes, where the arguments do not fit it; None where they do."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return None
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return signature
+    return None
+
+
+def check_match(model_trace: Trace, guide_trace: Trace, returned: Any = None) -> None:
+    """Raise if guide and model differ in their unobserved sites, or in how these are drawn."""
+    check_sites(model_trace, guide_trace)
     for site in guide_trace.sites("sample"):
-        if site.is_observed:
+        if site.is_observed or site.infer.get("is_auxiliary"):
             continue
-        ours = latent.pop(site.name, None)
-        if ours is None:
-            if not site.infer.get("is_auxiliary"):
-                raise errors.guide_site_missing(site, _drawn(model_trace))
-        elif ours.fn.shape() != site.fn.shape():
-            raise errors.guide_shape(ours, site)
-    for site in latent.values():
-        if not site.infer.get("is_auxiliary"):
-            raise errors.model_site_missing(site, _drawn(guide_trace))
+        there = model_trace.nodes.get(site.name)
+        if there is None or there.type != "sample" or there.is_observed:
+            errors.tell(errors.guide_site_missing(site, _drawn(model_trace), there))
+    drawn = set(_drawn(guide_trace))
+    for site in model_trace.sites("sample"):
+        if site.is_observed or site.name in drawn or site.infer.get("is_auxiliary"):
+            continue
+        there = guide_trace.nodes.get(site.name)
+        missing = errors.model_site_missing(site, _drawn(guide_trace), there, returned)
+        if there is None or not there.is_observed:  # else the guide observes it: that is told
+            errors.tell(missing)
 
 
-def check_shapes(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise if a site of the guide has another shape than the model's."""
-    for name in guide_trace.stochastic_nodes:
-        theirs, ours = guide_trace.nodes[name], model_trace.nodes.get(name)
-        if ours is not None and ours.fn.shape() != theirs.fn.shape():
-            raise errors.guide_shape(ours, theirs)
+def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
+    """Raise if a site of the guide observes, or has another shape or support than the model's."""
+    for theirs in guide_trace.sites("sample"):
+        ours = model_trace.nodes.get(theirs.name)
+        if theirs.is_observed:
+            if not isinstance(theirs.fn, Unit) and not theirs.infer.get("is_auxiliary"):
+                errors.tell(errors.guide_observes(theirs, ours))
+            continue
+        if ours is None or ours.type != "sample" or ours.is_observed:
+            continue
+        if ours.fn.shape() != theirs.fn.shape() or ours.fn.event_dim != theirs.fn.event_dim:
+            errors.tell(errors.guide_shape(ours, theirs))
+        elif ours.plates != theirs.plates:
+            _check_subsamples(ours, theirs)
+        if _family(ours.fn) is not _family(theirs.fn) and exceeds(theirs.fn, ours.fn):
+            errors.tell(errors.guide_support(ours, theirs))
+
+
+def _check_subsamples(ours: Message, theirs: Message) -> None:
+    frames = {frame.dim: frame for frame in theirs.plates if frame.vectorized}
+    for frame in ours.plates:
+        other = frames.get(frame.dim)
+        if other is None or other.name == frame.name or not frame.vectorized:
+            continue
+        if frame.size != frame.full_size or other.size != other.full_size:
+            errors.tell(errors.guide_subsample(ours, frame, other, theirs))
+
+
+_NOT_ALL_REAL = ("Simplex", "Cholesky", "Definite", "CorrMatrix", "Sphere", "Ordered", "Boolean")
+
+
+def exceeds(guide_fn: Distribution, model_fn: Distribution) -> bool:
+    """Whether the guide draws any real number where the model asks for some of them alone."""
+    if type(guide_fn).__name__ == "Delta":
+        return False  # one value, which is looked at by itself
+    theirs, ours = _base(guide_fn.support), _base(model_fn.support)
+    if theirs is not constraints.real or ours is constraints.real:
+        return False
+    bounded = hasattr(ours, "lower_bound") or hasattr(ours, "upper_bound")
+    return bounded or any(word in type(ours).__name__ for word in _NOT_ALL_REAL)
+
+
+def _family(fn: Distribution) -> type:
+    while isinstance(fn, Independent):
+        fn = fn.base_dist
+    return type(fn)
+
+
+def _base(support: constraints.Constraint) -> constraints.Constraint:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
 
 
 def _drawn(run: Trace) -> list[str]:

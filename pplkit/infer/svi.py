@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import checks, errors
-from ..effects import Handler, Message
+from ..effects import Handler, Message, scale_and_mask
 from ..optim import Optimizer, as_optimizer
 from ..params import ParamStore, get_param_store
 from ..randomness import generators_here
@@ -88,7 +88,8 @@ class SVI:
     ):
         for label, thing in (("model", model), ("guide", guide)):
             if not callable(thing):
-                raise errors.wrong_argument("SVI", f"{label}=", thing, "a function")
+                called = f"the function itself: {label}, not {label}(...), which runs it"
+                raise errors.wrong_argument("SVI", f"{label}=", thing, "a function", called)
         self.optim = as_optimizer(optim)
         if self.optim is None:
             raise errors.wrong_argument("SVI", "optim=", optim, 'as optim.Adam({"lr": 0.01})')
@@ -99,6 +100,7 @@ class SVI:
             raise errors.wrong_argument("SVI", "params=", params, "a ParamStore, as ParamStore()")
         self.model, self.guide, self.loss, self.params = model, guide, loss, params
         self._steps = 0
+        self._told = False  # whether what is amiss with its parameters has been told
         self._names: dict[str, None] = {}
 
     def step(self, *args, **kwargs) -> float:
@@ -143,7 +145,9 @@ class SVI:
                 Parameters are as they were before that step.
         """
         if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 0:
-            raise errors.wrong_argument("run", "num_steps=", num_steps, "a whole number, 0 or more")
+            whole = "a whole number, 0 or more"
+            first = "the number of steps comes first, then the model's arguments: run(1000, data)"
+            raise errors.wrong_argument("run", "num_steps=", num_steps, whole, first)
         losses, done = [], 0
         with self._stored() as store, _progress(num_steps, progress_bar) as bar:
             while done < num_steps:
@@ -163,6 +167,8 @@ class SVI:
 
     def _evaluated(self, watcher: _Watcher, args, kwargs) -> _Outcome:
         """The loss and its gradients; nothing has moved, and the device has not been waited for."""
+        if torch.is_inference_mode_enabled():
+            raise errors.inference_mode()
         with checks.asked_together() as questions, watcher, torch.enable_grad():
             if hasattr(self.loss, "loss_and_surrogate"):
                 loss, surrogate = self.loss.loss_and_surrogate(
@@ -170,10 +176,14 @@ class SVI:
                 )
             else:
                 loss = surrogate = self.loss(self.model, self.guide, *args, **kwargs)
+                if not isinstance(loss, Tensor) or loss.dim():
+                    raise errors.loss_not_scalar(loss)
             store = get_param_store()
             read = {name: store.unconstrained(name) for name in watcher.params if name in store}
             leaves = self.optim.leaves(read)
             grads = _gradients(surrogate, leaves)
+        if not self._told:
+            self._tell(watcher, leaves, grads)
         loss = loss.detach()
         return _Outcome(loss, _checked(loss, grads, questions), leaves, grads, questions)
 
@@ -187,9 +197,43 @@ class SVI:
             for question in outcome.questions:
                 if not question.holds:
                     raise question.error()
-            what = "a gradient" if torch.isfinite(outcome.loss) else "the loss"
-            raise errors.not_finite(what, number, watcher.culprit())
+            raise self._not_finite(outcome, number, watcher)
         return outcome, value
+
+    def _tell(self, watcher: _Watcher, leaves, grads) -> None:
+        """Warn, in the first step, of parameters that start elsewhere or can never move."""
+        self._told = True
+        store, past = get_param_store(), getattr(self.optim, "_leaves", {})
+        said = {site.name: site for site in watcher.statements if site.type == "param"}
+        others = [name for name in store.fitted_by(leaves, self.guide) if name not in past]
+        leftovers = [(said[name], store[name]) for name in others if _differs(said[name], store)]
+        if leftovers:
+            errors.warn(errors.stale_values(leftovers))
+        still = [
+            site
+            for name, site in said.items()
+            if name in leaves and name not in grads and not name.startswith(_own(self.guide))
+        ]
+        if still:
+            errors.warn(errors.no_gradient(still))
+
+    def _not_finite(self, outcome: _Outcome, number: int, watcher: _Watcher) -> Exception:
+        """The error of a step whose loss or gradient is not finite, with all that is known."""
+        culprit = watcher.culprit()
+        if not torch.isfinite(outcome.loss):
+            return errors.not_finite("the loss", number, culprit)
+        bad = [name for name, grad in outcome.grads.items() if not torch.isfinite(grad).all()]
+        if culprit is None and bad:
+            return errors.bad_gradient(
+                number,
+                next(
+                    (s for s in watcher.statements if s.type == "param" and s.name == bad[0]), None
+                ),
+                bad,
+                outcome.grads[bad[0]],
+                _born_at(watcher.statements),
+            )
+        return errors.not_finite("a gradient", number, culprit)
 
     def _taken(self, outcome: _Outcome) -> None:
         self._steps += 1
@@ -240,20 +284,59 @@ class _Watcher(Handler):
     def __init__(self):
         super().__init__()
         self.params: dict[str, None] = {}
-        self.sites: list[Message] = []
+        self.statements: list[Message] = []
 
     def postprocess_message(self, msg: Message) -> None:
         if msg.type == "param":
             self.params[msg.name] = None
-        elif msg.type == "sample":
-            self.sites.append(msg)
+        self.statements.append(msg)
 
     def culprit(self) -> Message | None:
-        """The first site with a value or a log-probability that is not finite."""
-        for site in self.sites:
-            if not (torch.isfinite(site.value).all() and torch.isfinite(site.log_prob).all()):
+        """The first statement with a value or a log-probability that is not finite."""
+        for site in self.statements:
+            if site.type == "sample":
+                well = torch.isfinite(site.value).all() and torch.isfinite(site.log_prob).all()
+            elif site.type in ("param", "deterministic"):
+                well = torch.isfinite(site.value).all()
+            else:
+                continue
+            if not well:
                 return site
         return None
+
+
+def _own(guide: Callable) -> tuple[str, ...]:
+    """How the names begin of the parameters that an automatic guide makes by itself."""
+    parts = getattr(guide, "parts", None) or [guide]
+    return tuple(f"{part.name}." for part in parts if isinstance(getattr(part, "name", None), str))
+
+
+def _differs(site: Message, store: ParamStore) -> bool:
+    """Whether a parameter is elsewhere than where its statement starts it."""
+    init = site.args[0]
+    if init is None or isinstance(init, torch.nn.Parameter):
+        return False
+    return callable(init) or not torch.equal(
+        torch.as_tensor(init).detach().to(store[site.name]), store[site.name].detach()
+    )
+
+
+def _born_at(statements: list[Message]) -> tuple[Message, str] | None:
+    """The first site whose log-probability has a gradient that is not finite, and by what."""
+    for site in statements:
+        if site.type != "sample":
+            continue
+        parts = {"value": site.value} | {n: getattr(site.fn, n) for n in site.fn.stated()}
+        parts = {n: p for n, p in parts.items() if isinstance(p, Tensor) and p.requires_grad}
+        with torch.enable_grad():
+            density = scale_and_mask(site.unscaled_log_prob, site.scale, site.mask).sum()
+        if not parts or not density.requires_grad:
+            continue
+        grads = torch.autograd.grad(density, list(parts.values()), allow_unused=True)
+        for name, grad in zip(parts, grads, strict=True):
+            if grad is not None and not torch.isfinite(grad).all():
+                return site, name
+    return None
 
 
 class _RandomState:
