@@ -878,6 +878,30 @@ def invalid_obs_mask(name: str, keep: Tensor, fn, value: Tensor) -> ShapeError:
     )
 
 
+def cannot_expand(fn, batch_shape) -> ShapeError:
+    return ShapeError(
+        f"Cannot broadcast distribution of shape {_shape(fn.batch_shape)} to shape "
+        f"{_shape(batch_shape)}",
+        where=user_frame(),
+        found=f"{_family(fn)} of batch shape {_shape(fn.batch_shape)}, asked to expand to "
+        f"{_shape(batch_shape)}",
+        expected="as many dimensions or more, and other sizes only where there is a 1",
+        remedy="expand(...) is told the whole batch shape; expand_by(...) the dimensions to add",
+    )
+
+
+def invalid_obs_mask(name: str, keep: Tensor, fn, value: Tensor) -> ShapeError:
+    batch = value.shape[: value.dim() - fn.event_dim]
+    return ShapeError(
+        f"Invalid obs_mask shape {_shape(keep.shape)} at site {name!r}; should be broadcastable to "
+        f"batch_shape = {_shape(batch)}",
+        site=name,
+        where=user_frame(),
+        found=f"obs_mask of shape {_shape(keep.shape)}, values of batch shape {_shape(batch)}",
+        expected="a truth value for each row: the shape of the enclosing plates",
+    )
+
+
 def outside_support(
     name: str | None, where, fn, value: Tensor, origin: str | Message
 ) -> DistributionError:

@@ -94,7 +94,11 @@ def sample(
     keep = errors.boolean_mask(name, obs_mask)
     seen, unseen = said(f"{name}_observed", obs, keep), said(f"{name}_unobserved", None, ~keep)
     rows = keep.reshape(keep.shape + (1,) * fn.event_dim)
-    return deterministic(name, torch.where(rows, seen, unseen), event_dim=fn.event_dim)
+    try:
+        value = torch.where(rows, seen, unseen)
+    except RuntimeError as fault:
+        raise errors.invalid_obs_mask(name, keep, fn, unseen) from fault
+    return deterministic(name, value, event_dim=fn.event_dim)
 
 
 def as_value(name: str, value: Any) -> Tensor:

@@ -254,10 +254,11 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
         >>> dist.Gamma(torch.ones(2, 1), 1.0).expand([5, 2, 3]).batch_shape
         torch.Size([5, 2, 3])
         """
+        batch_shape = grown(self, batch_shape)
         if _instance is None and _made_here(type(self)):
             _instance = self.__new__(type(self))
         try:
-            return super().expand(torch.Size(batch_shape), _instance)
+            return super().expand(batch_shape, _instance)
         except NotImplementedError:
             from .wrappers import ExpandedDistribution
 
@@ -365,7 +366,7 @@ class Family(Distribution):
     def expand(self, batch_shape, _instance=None) -> Distribution:
         if not _made_here(type(self)):
             return super().expand(batch_shape, _instance)
-        batch_shape = torch.Size(batch_shape)
+        batch_shape = grown(self, batch_shape)
         new = self.__new__(type(self)) if _instance is None else _instance
         new.__dict__.update(self.__dict__)
         for name, constraint in self.arg_constraints.items():
@@ -407,6 +408,15 @@ class Independent(Distribution, torch_dist.Independent):
 
     def _as_value(self, value) -> Tensor:
         return self.base_dist._as_value(value)
+
+
+def grown(fn: torch_dist.Distribution, batch_shape) -> torch.Size:
+    """The batch shape that `fn` is to be expanded to; ShapeError if it cannot."""
+    wide, own = torch.Size(batch_shape), fn.batch_shape
+    kept = wide[len(wide) - len(own) :] if len(wide) >= len(own) else ()
+    if len(kept) != len(own) or any(a != b and a != 1 for a, b in zip(own, kept, strict=True)):
+        raise errors.cannot_expand(fn, wide)
+    return wide
 
 
 def summed(log_prob: Tensor, dims: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions.utils import clamp_probs, lazy_property
 
 from . import constraints
-from .base import Distribution, Family, floating, parameters
+from .base import Distribution, Family, floating, grown, parameters
 from .bounded import Beta, straight_through
 from .discrete import Weights, weighted
 from .pathwise import dirichlet
@@ -557,7 +557,7 @@ class Wishart(_OfMatrix, torch_dist.Wishart):
         yield "df", self.df, constraints.greater_than(self.event_shape[-1] - 1)
 
     def expand(self, batch_shape, _instance=None):
-        batch_shape = torch.Size(batch_shape)
+        batch_shape = grown(self, batch_shape)
         new = self.__new__(type(self)) if _instance is None else _instance
         new._form, new.df = self._form, self.df.expand(batch_shape)
         new.__dict__[self._form] = self.__dict__[self._form].expand(batch_shape + self.event_shape)

@@ -9,7 +9,7 @@ import torch.distributions as torch_dist
 from torch import Tensor
 
 from . import constraints
-from .base import Distribution, Family, adopt, summed
+from .base import Distribution, Family, adopt, grown, summed
 from .discrete import Categorical
 
 
@@ -341,12 +341,11 @@ class ExpandedDistribution(Family):
 
     def __init__(self, base_dist, batch_shape=torch.Size(), validate_args=None):
         self.base_dist = adopt(base_dist)
-        batch_shape = torch.Size(batch_shape)
-        torch.empty(()).expand(self.base_dist.batch_shape).expand(batch_shape)  # do they fit?
+        batch_shape = grown(self.base_dist, batch_shape)
         super().__init__(batch_shape, self.base_dist.event_shape, validate_args=validate_args)
 
     def expand(self, batch_shape, _instance=None):
-        return ExpandedDistribution(self.base_dist, batch_shape)
+        return ExpandedDistribution(self.base_dist, grown(self, batch_shape))
 
     @property
     def has_rsample(self) -> bool:

@@ -76,6 +76,32 @@ def test_plain_numbers_are_data(obs):
     assert torch.isfinite(handlers.trace(model).get_trace().log_prob_sum())
 
 
+@pytest.mark.parametrize("shape", [(), (2,), (3, 1), (4, 2), (2, 2)])
+@pytest.mark.parametrize(
+    "fn",
+    [
+        dist.Normal(torch.zeros(3, 2), 1.0),
+        dist.Categorical(torch.ones(3, 2, 4)),
+        dist.Normal(torch.zeros(3, 2, 5), 1.0).to_event(1),
+        dist.Normal(torch.zeros(3, 2), 1.0).mask(False),
+        dist.ExpandedDistribution(dist.Normal(torch.zeros(1, 2), 1.0), (3, 2)),
+        dist.ImproperUniform(dist.constraints.positive, (3, 2), ()),
+        dist.Wishart(torch.full((3, 2), 4.0), torch.eye(2)),
+    ],
+    ids=lambda fn: type(fn).__name__,
+)
+def test_expanding_to_what_it_is_not(fn, shape):
+    with pytest.raises(errors.ShapeError, match=r"Cannot broadcast distribution of shape \(3, 2\)"):
+        fn.expand(shape)
+    assert fn.expand((5, 3, 2)).batch_shape == (5, 3, 2)
+
+
+def test_an_obs_mask_of_a_wrong_shape():
+    with plate("rows", 3), pytest.raises(errors.ShapeError, match="Invalid obs_mask shape.*'x'"):
+        obs_mask = torch.tensor([True, False])
+        sample("x", dist.Normal(0.0, 1.0), obs=torch.zeros(3), obs_mask=obs_mask)
+
+
 def test_torchs_own_distributions_are_taken_as_they_are():
     def model():
         with plate("rows", 2):
