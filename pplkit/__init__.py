@@ -3,6 +3,7 @@
 from . import distributions, errors, handlers, infer, optim
 from . import handlers as poutine
 from .checks import enable_validation, validation_enabled
+from .inspect import render_model
 from .params import ParamStore, clear_param_store, get_param_store
 from .primitives import (
     deterministic,
@@ -40,6 +41,7 @@ __all__ = [
     "param",
     "plate",
     "poutine",
+    "render_model",
     "sample",
     "set_rng_seed",
     "validation_enabled",

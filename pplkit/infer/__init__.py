@@ -1,11 +1,13 @@
 """Inference: from a model and data to what is known of the rest."""
 
-from . import autoguide, reparam
+from . import autoguide, inspect, reparam
 from .elbo import ELBO, JitTrace_ELBO, Trace_ELBO
+from .enum import config_enumerate, infer_discrete
 from .mean_field import TraceMeanField_ELBO
 from .predictive import Predictive
 from .renyi import RenyiELBO
 from .svi import SVI, SVIRunResult
+from .traceenum import TraceEnum_ELBO
 from .tracegraph import TraceGraph_ELBO
 
 __all__ = [
@@ -15,9 +17,13 @@ __all__ = [
     "Predictive",
     "RenyiELBO",
     "SVIRunResult",
+    "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
     "autoguide",
+    "inspect",
+    "config_enumerate",
+    "infer_discrete",
     "reparam",
 ]

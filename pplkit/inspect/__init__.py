@@ -1,9 +1,11 @@
 """Looking at models and their runs."""
 
 from .dependencies import get_dependencies
-from .graph import get_model_relations
+from .graph import ModelGraph, get_model_relations, render_model
 
 __all__ = [
+    "ModelGraph",
     "get_dependencies",
     "get_model_relations",
+    "render_model",
 ]

@@ -200,8 +200,9 @@ class _Surveyor(Handler):
         parents = value_from if msg.type == "deterministic" else NOTHING
         arguments = {}
         if msg.type == "sample":
-            parents = self._read(msg) - {msg.name}
+            # First, for a density asked for may leave further forms of them behind.
             arguments = dict(self._arguments(unwrapped(msg.fn)))
+            parents = self._read(msg) - {msg.name}
         family = {"sample": family_of(msg.fn), "deterministic": "Deterministic"}.get(msg.type, "")
         return Statement(
             name=msg.name,
@@ -242,6 +243,8 @@ class _Surveyor(Handler):
         known = getattr(fn, "arg_constraints", None)
         known = list(known) if isinstance(known, dict) else []
         held = [name for name in known if name in vars(fn)] or known
+        if "probs" in held and "logits" in held:
+            held.remove("probs" if getattr(fn, "_param", None) is fn.logits else "logits")
         for name in held:
             value = getattr(fn, name, None)
             if isinstance(value, Tensor):

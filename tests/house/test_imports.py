@@ -22,6 +22,7 @@ ABOVE = {
     "trace": {"primitives", "handlers", "infer", "optim"},
     "primitives": {"handlers", "trace", "infer", "optim"},
     "handlers": {"infer", "optim"},
+    "inspect": {"infer", "optim"},
     "optim": {"handlers", "primitives", "trace", "infer"},
 }
 SOURCES = sorted((ROOT / "pplkit").rglob("*.py"))
