@@ -236,6 +236,7 @@ class Handler(metaclass=_HandlerType):
     watch: Callable[[Entry], Entry] | None = None  # how a recorder sees what is entered above it
     given_names = None  # a `names.Names`: those that a user gave it, until they are met
     generators = None  # the random streams of a `seed`
+    first_available_dim: int | None = None  # from here to the left, dimensions are not for plates
     remembers_plates = False  # whether a plate entered twice in a run finds its rows again
 
     def __init__(self, fn: Callable | None = None):

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import errors
 from .distributions import Distribution, Unit, adopt
 from .effects import Handler, Message, perform
+from .enumeration import enum  # noqa: F401
 from .names import given_names
 from .primitives import as_value
 from .randomness import Generators
@@ -129,7 +130,9 @@ class replay(Handler):
 
 
 def _kept(infer: dict) -> dict:
-    return {key: value for key, value in infer.items() if key != "is_auxiliary"}
+    # What a site stands in, its own run says.
+    own = ("is_auxiliary", "_markov_scope", "_markov_depth")
+    return {key: value for key, value in infer.items() if key not in own}
 
 
 class condition(Handler):

@@ -400,6 +400,10 @@ class plate(Handler):
         if self.dim in taken:
             free = next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
             raise errors.plate_dim_taken(self.name, self.dim, taken[self.dim], free)
+        for handler in active_handlers():
+            first = handler.first_available_dim
+            if first is not None and self.dim <= first:
+                raise errors.plate_among_alternatives(self.name, self.dim, first)
         return self.dim
 
     def _check_not_open(self) -> list[PlateFrame]:

@@ -322,6 +322,8 @@ def check_match(model_trace: Trace, guide_trace: Trace, returned: Any = None) ->
     for site in model_trace.sites("sample"):
         if site.is_observed or site.name in drawn or site.infer.get("is_auxiliary"):
             continue
+        if "_enumerate_dim" in site.infer:  # summed out
+            continue
         there = guide_trace.nodes.get(site.name)
         missing = errors.model_site_missing(site, _drawn(guide_trace), there, returned)
         if there is None or not there.is_observed:  # else the guide observes it: that is told
@@ -338,12 +340,23 @@ def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
             continue
         if ours is None or ours.type != "sample" or ours.is_observed:
             continue
-        if ours.fn.shape() != theirs.fn.shape() or ours.fn.event_dim != theirs.fn.event_dim:
+        if _shape(ours) != _shape(theirs) or ours.fn.event_dim != theirs.fn.event_dim:
             errors.tell(errors.guide_shape(ours, theirs))
         elif ours.plates != theirs.plates:
             _check_subsamples(ours, theirs)
         if _family(ours.fn) is not _family(theirs.fn) and exceeds(theirs.fn, ours.fn):
             errors.tell(errors.guide_support(ours, theirs))
+
+
+def _shape(site: Message) -> torch.Size:
+    """The shape of a site's draw, less the dimensions of enumeration."""
+    seen = site.infer.get("_enumerated")
+    if not seen:
+        return site.fn.shape()
+    batch = site.fn.batch_shape[max(0, len(site.fn.batch_shape) + max(seen) + 1) :]
+    while batch and batch[0] == 1:
+        batch = batch[1:]
+    return batch + site.fn.event_shape
 
 
 def _check_subsamples(ours: Message, theirs: Message) -> None:

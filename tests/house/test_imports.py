@@ -21,6 +21,8 @@ ABOVE = {
     "effects": {"primitives", "handlers", "trace", "distributions", "infer", "optim"},
     "trace": {"primitives", "handlers", "infer", "optim"},
     "primitives": {"handlers", "trace", "infer", "optim"},
+    "ops": {"effects", "primitives", "handlers", "trace", "distributions", "infer", "optim"},
+    "enumeration": {"primitives", "handlers", "trace", "infer", "optim"},
     "handlers": {"infer", "optim"},
     "inspect": {"infer", "optim"},
     "optim": {"handlers", "primitives", "trace", "infer"},

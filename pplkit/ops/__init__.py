@@ -1,0 +1,1 @@
+"""Operations on tensors that programs and inference need, and torch has not."""
