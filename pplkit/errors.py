@@ -285,7 +285,7 @@ def name_of_another_kind(handler: str, msg: Message, where) -> PplkitWarning:
         where=where,
         found=f"{msg.name!r} is there, at {msg.where}, but is {_KINDS.get(kind, kind)}",
         expected=_CONCERNS.get(handler, "names of sample sites"),
-        remedy=_INSTEAD.get(kind),
+        remedy=_INSTEAD.get(kind) if handler != "init_to_value" else None,
     )
 
 
@@ -483,6 +483,7 @@ def block_both_ways(given: dict[str, Any]) -> UsageError:
         where=user_frame(),
         found=", ".join(f"{key}={_called(v)}" for key, v in given.items() if v is not None),
         expected="one of the two: hide=[...] hides these alone, expose=[...] hides all others",
+        remedy="leave the other out",
     )
 
 
@@ -494,6 +495,9 @@ def replayed_site_differs(msg: Message, then: Message) -> ModelError:
         where=msg.where,
         found=f"the trace that is replayed has {kind} site {msg.name!r}, from {then.where}",
         expected=f"a {msg.type} site that was drawn",
+        remedy=f"in a guide, say sample({msg.name!r}, ...); a parameter of it has another name"
+        if then.type == "param"
+        else None,
     )
 
 
@@ -525,7 +529,8 @@ def plate_has_no_len(name: str, size: int, subsample_size: int) -> UsageError:
         site=name,
         where=user_frame(),
         found=f"{size} rows in all, {subsample_size} of them in a run",
-        expected="plate.size or plate.subsample_size, whichever is meant",
+        expected="the one of the two that is meant",
+        remedy="write plate.size or plate.subsample_size",
     )
 
 
@@ -584,6 +589,7 @@ def subsample_outside(name: str, rows: Tensor, size: int, where) -> PlateError:
         where=where,
         found=f"row {rows[at].item()} at [{at}] of the subsample; the plate's size is {size}",
         expected=f"rows from 0 to {size - 1}",
+        remedy=f"draw them from the plate's own: torch.randperm({size})[:{len(rows)}]",
     )
 
 
@@ -878,30 +884,6 @@ def invalid_obs_mask(name: str, keep: Tensor, fn, value: Tensor) -> ShapeError:
     )
 
 
-def cannot_expand(fn, batch_shape) -> ShapeError:
-    return ShapeError(
-        f"Cannot broadcast distribution of shape {_shape(fn.batch_shape)} to shape "
-        f"{_shape(batch_shape)}",
-        where=user_frame(),
-        found=f"{_family(fn)} of batch shape {_shape(fn.batch_shape)}, asked to expand to "
-        f"{_shape(batch_shape)}",
-        expected="as many dimensions or more, and other sizes only where there is a 1",
-        remedy="expand(...) is told the whole batch shape; expand_by(...) the dimensions to add",
-    )
-
-
-def invalid_obs_mask(name: str, keep: Tensor, fn, value: Tensor) -> ShapeError:
-    batch = value.shape[: value.dim() - fn.event_dim]
-    return ShapeError(
-        f"Invalid obs_mask shape {_shape(keep.shape)} at site {name!r}; should be broadcastable to "
-        f"batch_shape = {_shape(batch)}",
-        site=name,
-        where=user_frame(),
-        found=f"obs_mask of shape {_shape(keep.shape)}, values of batch shape {_shape(batch)}",
-        expected="a truth value for each row: the shape of the enclosing plates",
-    )
-
-
 def outside_support(
     name: str | None, where, fn, value: Tensor, origin: str | Message
 ) -> DistributionError:
@@ -1067,6 +1049,7 @@ def param_outside_constraint(name: str, value: Tensor, constraint, where) -> Par
         where=where or user_frame(),
         found=_offender(value, constraint),
         expected=f"a value {in_words(constraint)}",
+        remedy="give the value itself, as the model uses it, not its logarithm or another form",
     )
 
 
@@ -1154,18 +1137,17 @@ def _returned(returned: Any) -> str:
     return f"a {type(returned).__name__} of distributions"
 
 
-def guide_observes(guide_msg: Message, model_msg: Message | None) -> ModelError:
+def guide_observes(guide_msg: Message, swapped: bool) -> ModelError:
+    """`swapped`: whether the model observes nothing, as a guide does."""
     name = guide_msg.name
-    swapped = ""
-    if model_msg is not None and not model_msg.is_observed:
-        swapped = "; if model and guide have changed places: SVI(model, guide, ...)"
+    order = "; or have the two changed places? SVI(model, guide, ...)" if swapped else ""
     return ModelError(
         f"the guide observes site {name!r}",
         site=name,
         where=guide_msg.where,
         found=f"{name!r} has a value in the guide that was not drawn there: obs=, or a `condition`",
         expected="a guide that draws the model's latent variables; data belong to the model",
-        remedy=f"take sample({name!r}, ...) out of the guide{swapped}",
+        remedy=f"take sample({name!r}, ...) out of the guide{order}",
     )
 
 
@@ -1421,7 +1403,42 @@ def _row(value: Tensor, index: tuple[int, ...], batch_dim: int, event_dim: int =
     return value[at]
 
 
-def failed_draw(msg: Message, fault: Exception) -> DistributionError:
+def two_devices(fault: Exception, fn, name: str | None, where, value=None) -> Exception:
+    """What torch refused, told as tensors on two devices, if that it is; else the fault itself."""
+    if isinstance(fault, PplkitError):
+        return fault
+    places = {}
+    for part in [fn, *_all_parts(fn)]:
+        for parameter in part.stated():
+            tensor = getattr(part, parameter, None)
+            if isinstance(tensor, Tensor):
+                places[f"{parameter} of {_family(part)}"] = tensor.device
+    if isinstance(value, Tensor):
+        places["the value"] = value.device
+    if len(set(places.values())) < 2:
+        return fault
+    site = f" at site {name!r}" if name else ""
+    said = str(fault).split("\n")[0]
+    return DistributionError(
+        f"Expected all tensors to be on the same device{site}",
+        site=name,
+        where=where or user_frame(),
+        found=", ".join(f"{what} on {device}" for what, device in places.items()),
+        expected="parameters and data on one device" + (f" ({said})" if "meta" not in said else ""),
+        remedy=f"move one to the other's: .to({str(next(iter(places.values())))!r})",
+    )
+
+
+def _all_parts(fn) -> Iterator:
+    for part in fn.parts():
+        yield part
+        yield from _all_parts(part)
+
+
+def failed_draw(msg: Message, fault: Exception) -> Exception:
+    told = two_devices(fault, msg.fn, msg.name, msg.where)
+    if told is not fault:
+        return told
     return DistributionError(
         f"site {msg.name!r} could not be drawn from {_family(msg.fn)}",
         site=msg.name,
@@ -1535,6 +1552,15 @@ def number_asked_for(where: Where | None) -> CaptureError:
         "`if`, `while`, .item(), float(), int(), bool(), .tolist(), NumPy, or a plate's size",
         "compute with the tensor itself: torch.where(condition, a, b) for `if`, torch.log for "
         "math.log; a size is a whole number among the arguments",
+    )
+
+
+def shape_from_numbers(operation: str, where: Where | None) -> CaptureError:
+    return cannot_be_captured(
+        operation,
+        where,
+        "a result whose shape depends on numbers, as of x[x > 0] or nonzero",
+        "keep every row and mask: torch.where(condition, x, 0.), or handlers.mask",
     )
 
 
@@ -2126,7 +2152,7 @@ def _brief(value: Any) -> str:
         return f"{value.dtype} tensor of shape {_shape(value.shape)}"
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = repr(value)
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # another one in each run
     return text if len(text) <= 60 else text[:57] + "..."
 
 

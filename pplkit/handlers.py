@@ -172,7 +172,11 @@ def _by_name(handler: str, data: Any) -> Mapping[str, Any]:
         return {name: data.nodes[name].value for name in data.stochastic_nodes}
     if not isinstance(data, Mapping):
         raise errors.wrong_argument(
-            handler, "data=", data, 'values by name, as {"x": torch.tensor(1.)}'
+            handler,
+            "data=",
+            data,
+            "values by the names of their sites",
+            f'give a dictionary: {handler}(model, data={{"x": torch.tensor(1.)}})',
         )
     return data
 
@@ -292,7 +296,11 @@ class block(Handler):
         for label, names in (("hide", hide), ("expose", expose)):
             if isinstance(names, str):
                 raise errors.wrong_argument(
-                    "block", f"{label}=", names, f"a list of names, as [{names!r}]"
+                    "block",
+                    f"{label}=",
+                    names,
+                    "a list of names",
+                    f"put the name in a list: {label}=[{names!r}]",
                 )
         self.hide_fn, self.expose_fn = hide_fn, expose_fn
         self.hide, self.hide_types = set(hide or ()), set(hide_types or ())
