@@ -115,13 +115,19 @@ def parameters(fn, name: str | None = None, where=None) -> None:
     if not _enabled or getattr(fn, "_parameters_checked", False):
         return
     for part, parameter, value, constraint in _constrained(fn):
-        _ask(
-            constraint,
-            value,
-            lambda part=part, p=parameter, v=value, c=constraint: errors.bad_parameter(
-                name, where or errors.user_frame(), part, p, v, c
-            ),
-        )
+        try:
+            _ask(
+                constraint,
+                value,
+                lambda part=part, p=parameter, v=value, c=constraint: errors.bad_parameter(
+                    name, where or errors.user_frame(), part, p, v, c
+                ),
+            )
+        except RuntimeError as fault:
+            told = errors.two_devices(fault, fn, name, where)
+            if told is fault:
+                raise
+            raise told from fault
     fn._parameters_checked = True
 
 
@@ -197,11 +203,19 @@ def value(fn, value: Tensor, name: str | None = None, where=None, origin="given"
         return
     support = fn.support
     if not constraints.is_dependent(support):
-        _ask(
-            support,
-            value,
-            lambda: errors.outside_support(name, where or errors.user_frame(), fn, value, origin),
-        )
+        try:
+            _ask(
+                support,
+                value,
+                lambda: errors.outside_support(
+                    name, where or errors.user_frame(), fn, value, origin
+                ),
+            )
+        except RuntimeError as fault:
+            told = errors.two_devices(fault, fn, name, where, value)
+            if told is fault:
+                raise
+            raise told from fault
     fn._seen = ref(value)
 
 

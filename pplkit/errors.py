@@ -2184,7 +2184,7 @@ def _described(fn, index: tuple[int, ...] = ()) -> str:
     return f"{_family(fn)}({', '.join(f'{name}={_brief(v)}' for name, v in values.items())})"
 
 
-_ORIGINS = {"condition": "conditioned", "do": "intervened", "substitute": "substituted"}
+_ORIGINS = {"condition": "observed", "do": "intervened", "substitute": "substituted"}
 
 
 def _origin(msg: Message) -> str:

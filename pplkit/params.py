@@ -171,7 +171,7 @@ class ParamStore:
 
     def _create(self, name, init, constraint, event_dim=None, where=None) -> None:
         value = torch.as_tensor(init() if callable(init) else init)
-        if value.requires_grad and not isinstance(value, Parameter):
+        if value.grad_fn is not None:
             errors.warn(errors.init_needs_gradient(name, where))
         if not (value.is_floating_point() or value.is_complex()):
             raise errors.param_not_float(name, value, where)

@@ -336,7 +336,8 @@ def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
         ours = model_trace.nodes.get(theirs.name)
         if theirs.is_observed:
             if not isinstance(theirs.fn, Unit) and not theirs.infer.get("is_auxiliary"):
-                errors.tell(errors.guide_observes(theirs, ours))
+                swapped = not model_trace.observation_nodes
+                errors.tell(errors.guide_observes(theirs, swapped))
             continue
         if ours is None or ours.type != "sample" or ours.is_observed:
             continue

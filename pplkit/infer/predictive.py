@@ -71,6 +71,7 @@ class Predictive:
         self.posterior_samples = dict(posterior_samples or {})
         self.num_samples = _number(self.posterior_samples, num_samples)
         self.return_sites = return_sites
+        self._told = False  # whether names that the model does not have were told
 
     def __call__(self, *args, **kwargs) -> dict[str, Tensor]:
         """Draw, with these arguments of the model."""
@@ -99,6 +100,9 @@ class Predictive:
         nesting = plate_nesting(model, None, *args, **kwargs)
         with block():
             example = trace(model).get_trace(*args, **kwargs)
+        if model is self.model and self.guide is None and not self._told:
+            self._told = True
+            tell_unknown(example, given)
         names = _chosen(example, given, wanted)
         shapes = {name: _shape(example.nodes[name], self.num_samples, nesting) for name in names}
         if not parallel:
@@ -128,6 +132,17 @@ class Predictive:
                 value = value.reshape(shape) if fits else value.expand(shape)
             drawn[name] = value
         return drawn, run
+
+
+def tell_unknown(example: Trace, given: Collection[str]) -> None:
+    """Warn of draws that no site of the model takes."""
+    for name in given:
+        # What an automatic guide has drawn besides: `z_unconstrained`, `_AutoNormal_latent`.
+        plain = name.removesuffix("_unconstrained")
+        if name not in example and plain not in example and not name.startswith("_"):
+            known = [site.name for site in example.sites("sample", "deterministic")]
+            told = errors.name_unknown("posterior_samples", name, known, errors.user_frame())
+            errors.warn(told)
 
 
 def _number(samples: Mapping[str, Tensor], num_samples: int | None) -> int:

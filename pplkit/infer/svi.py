@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import time
@@ -321,15 +322,32 @@ def _differs(site: Message, store: ParamStore) -> bool:
     )
 
 
+def _afresh(fn) -> tuple[Any, dict[str, Tensor]]:
+    """A distribution with parameters of the same values that are leaves; and those."""
+    twin, leaves = copy.copy(fn), {}
+    for name, value in vars(fn).items():
+        if isinstance(value, torch.distributions.Distribution):
+            inner, theirs = _afresh(value)
+            setattr(twin, name, inner)
+            leaves |= theirs
+        elif isinstance(value, Tensor) and value.is_floating_point():
+            leaf = value.detach().requires_grad_()
+            setattr(twin, name, leaf)
+            leaves[name] = leaf
+    return twin, leaves
+
+
 def _born_at(statements: list[Message]) -> tuple[Message, str] | None:
     """The first site whose log-probability has a gradient that is not finite, and by what."""
     for site in statements:
         if site.type != "sample":
             continue
-        parts = {"value": site.value} | {n: getattr(site.fn, n) for n in site.fn.stated()}
-        parts = {n: p for n, p in parts.items() if isinstance(p, Tensor) and p.requires_grad}
+        fn, parts = _afresh(site.fn)
+        if not site.is_observed:
+            parts = {"value": site.value.detach().requires_grad_(), **parts}
         with torch.enable_grad():
-            density = scale_and_mask(site.unscaled_log_prob, site.scale, site.mask).sum()
+            density = fn.log_prob(parts.get("value", site.value))
+            density = scale_and_mask(density, site.scale, site.mask).sum()
         if not parts or not density.requires_grad:
             continue
         grads = torch.autograd.grad(density, list(parts.values()), allow_unused=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ... import errors
 from ...distributions import transform_to
 from ...effects import Handler, Message
+from ...names import Names
 from ...randomness import drawing
 
 Strategy = Callable[[Message], Tensor]
@@ -179,6 +180,21 @@ def _is_usable(site: Message, value: Tensor) -> bool:
     return bool(torch.isfinite(value).all() and site.fn.support.check(value).all())
 
 
+def values_named(strategy: Strategy) -> list[str]:
+    """The names of the sites that `init_to_value` has values for, as a fallback too.
+
+    >>> values_named(init_to_median(fallback=init_to_value(values={"x": torch.tensor(0.0)})))
+    ['x']
+    """
+    settings = getattr(strategy, "keywords", None) or {}
+    inner = settings.get("fallback")
+    return [*(settings.get("values") or ()), *(values_named(inner) if inner is not None else ())]
+
+
+def _is_initialised(msg: Message) -> bool:
+    return msg.type == "sample" and msg.value is None and not msg.fn.support.is_discrete
+
+
 class InitHandler(Handler):
     """Runs a model with each unobserved site at the value that a strategy chooses.
 
@@ -200,9 +216,12 @@ class InitHandler(Handler):
             expected = "a function from a site to a tensor, as init_to_median"
             raise errors.wrong_argument("InitHandler", "strategy=", strategy, expected)
         self.strategy = strategy
+        named = values_named(strategy)
+        self.given_names = Names("init_to_value", named, _is_initialised) if named else None
 
     def process_message(self, msg: Message) -> None:
-        if msg.type != "sample" or msg.value is not None or msg.fn.support.is_discrete:
+        self._note(msg)
+        if not _is_initialised(msg):
             return
         with torch.no_grad():
             value = torch.as_tensor(self.strategy(msg)).detach()
