@@ -43,7 +43,10 @@ class PplkitError(Exception):
     Attributes:
         site: the name of the statement it is about, or None.
         where: the user's file and line, or None.
+        path: in a recorded run, the statement's way through the handlers, as text; else None.
     """
+
+    path: str | None = None
 
     def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
         self.site, self.where, self.headline = site, where, headline
@@ -2026,6 +2029,24 @@ def too_many_indices(tensor: Tensor, number: int) -> UsageError:
         "Vindex was given too many indices",
         where=user_frame(),
         found=f"{number} for a tensor of shape {_shape(tensor.shape)}",
+    )
+
+
+def not_a_recording(found: str) -> UsageError:
+    return UsageError(
+        "this is no recording",
+        where=user_frame(),
+        found=found,
+        expected="the text that Recording.to_json() has written, of version 1",
+    )
+
+
+def only_described(text: str) -> UsageError:
+    return UsageError(
+        f"{text} is the description of a distribution in a recording",
+        where=user_frame(),
+        found="a value that was not recorded with it",
+        expected="the value of its site, whose log-probability is known",
     )
 
 

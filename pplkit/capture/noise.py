@@ -149,10 +149,10 @@ def _bernoulli_into(take, like: Tensor, p=0.5) -> Tensor:
 
 
 def _dropout(take, x: Tensor, p: float, train=True):
-    kept = _noise(take, "uniform", x) >= p
+    kept = _bernoulli_into(take, x, 1 - p)
     if not train:
-        return x, torch.ones_like(kept)
-    return x * kept * (0.0 if p == 1 else 1 / (1 - p)), kept
+        return x, torch.ones_like(x, dtype=torch.bool)
+    return x * (kept / (1 - p) if p < 1 else kept), kept.bool()
 
 
 def _whole(take, low, high, size, *, dtype=None, device=None, **_) -> Tensor:

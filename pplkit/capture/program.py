@@ -22,7 +22,7 @@ from ..randomness import generators_here
 from .export import exported
 from .kernels import register_kernels
 from .noise import GivenNoise
-from .tracing import Guard, NoiseSpec, Traced, trace
+from .tracing import FAULTS, Guard, NoiseSpec, Traced, trace
 
 TESTED = ("2.13",)  # versions of torch on which the tests of this room have been run
 _PROGRAMS = 16
@@ -102,8 +102,7 @@ class Program:
         if key not in self._known:
             enough = all(size >= self.least.get(name, 1) for name, size in sizes.items())
             self._known[key] = enough and all(
-                bool(evaluated(guard.holds, sizes) == True)  # noqa: E712
-                for guard in self.traced.guards
+                evaluated(guard.holds, sizes) is True for guard in self.traced.guards
             )
         return self._known[key]
 
@@ -324,7 +323,7 @@ class Captured:
                     continue
                 self.programs.append(program)
                 return program
-            except Exception as problem:
+            except FAULTS as problem:
                 fault = problem
         raise fault if fault is not None else errors.no_program(leaves)
 
@@ -498,11 +497,11 @@ def _agrees(captured: Captured, program: Program, leaves: list) -> bool:
     noise = captured._drawn(program, sizes, seed=0)
     try:
         expected = captured._run(leaves, iter(noise), captured._store)
-    except Exception:
+    except FAULTS:
         return True
     try:
         found = program.traced.graph(*_inputs(program, leaves), *noise, *program.traced.closed)
-    except Exception:
+    except FAULTS:
         return False
     flat, spec = pytree.tree_flatten(expected)
     return spec == program.traced.out_spec and all(map(_close, found, flat))

@@ -202,6 +202,8 @@ class _Recorder(GivenNoise):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is aten._local_scalar_dense.default:
             raise errors.number_asked_for(user_line())
+        if torch.Tag.dynamic_output_shape in func.tags and not _by_position(func, args):
+            raise errors.shape_from_numbers(str(func), user_line())
         if func in _LIFTED and not isinstance(args[0], FakeTensor) and args[0].dim() == 0:
             return self._literal(args[0])
         args, kwargs = pytree.tree_map_only(Tensor, self._lifted, (args, kwargs or {}))
@@ -260,6 +262,13 @@ class _Recorder(GivenNoise):
         graph.graph.lint()
         graph.recompile()
         return [spec for spec, _ in self.noise], closed
+
+
+def _by_position(func: Any, args: tuple) -> bool:
+    """Whether an indexing takes whole numbers, whose result has the indices' shape."""
+    if func is not aten.index.Tensor:
+        return False
+    return not any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
 
 
 _LIFTED = (aten.lift_fresh_copy.default, aten.lift_fresh.default)
@@ -342,9 +351,23 @@ def _explained(run: Callable) -> Any:
     except (GuardOnDataDependentSymNode, DataDependentOutputException) as fault:
         raise errors.number_asked_for(line_of(fault)) from fault
     except DynamicOutputShapeException as fault:
+        raise errors.shape_from_numbers(str(fault.func), line_of(fault)) from fault
+    except errors.PplkitError:
+        raise
+    except FAULTS as fault:  # the function itself has just run, on the same arguments
+        said = str(fault).strip().partition("\n")[0]
         raise errors.cannot_be_captured(
-            f"{fault.func}",
-            line_of(fault),
-            "a result whose shape depends on numbers",
-            "keep every row and mask: torch.where(condition, x, 0.), or handlers.mask",
+            "what this line does", line_of(fault), f"{type(fault).__name__}: {said}"
         ) from fault
+
+
+# What a program, or torch, raises when it cannot go on; not what stops the interpreter.
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)

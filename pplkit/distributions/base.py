@@ -103,6 +103,8 @@ def _as_parameter(cls: type, name: str, value):
     constraint = getattr(cls, "arg_constraints", {}).get(name)
     if constraint is None or is_dependent(constraint) or _ready(value):
         return value
+    if isinstance(value, (torch.SymInt, torch.SymFloat)):  # a size, while a program is captured
+        return torch.full((), value, dtype=torch.get_default_dtype())
     if isinstance(value, (list, tuple)) or hasattr(value, "__array__"):
         value = torch.as_tensor(value)
     if isinstance(value, Tensor) and not constraint.is_discrete and not value.is_floating_point():
