@@ -84,7 +84,13 @@ class Message:
     @property
     def unscaled_log_prob(self) -> Tensor:
         """Log-probability of a sample site's value, by its distribution alone."""
-        return self.fn.log_prob(self.value)
+        try:
+            return self.fn.log_prob(self.value)
+        except RuntimeError as fault:
+            told = errors.two_devices(fault, self.fn, self.name, self.where, self.value)
+            if told is fault:
+                raise
+            raise told from fault
 
     @property
     def score_parts(self) -> ScoreParts:
