@@ -12,8 +12,9 @@ from . import checks, display
 from .effects import Message
 
 
-class Trace:
+class Trace(display.Tabled):
     """One run of a model. `trace.nodes[name]` is the site of that name, in the order of execution.
+    `print(trace)` shows it as a table, and so does a notebook.
 
     A site knows its statement (`type`, `name`, `fn`, `plates`, `where`) and its outcome (`value`,
     `is_observed`, `log_prob`). The run's arguments and result are the nodes `_INPUT` and `_RETURN`.
@@ -92,9 +93,26 @@ class Trace:
             if not site.is_observed:
                 site.value = site.value.detach()
 
-    def format_shapes(self) -> str:
-        """The shapes of every site, as a table."""
-        return display.shape_table(self)
+    def format_shapes(self, title: str = "Trace Shapes:", last_site: str | None = None) -> str:
+        """The shapes of every site, laid out as in Pyro: batch dimensions left of the bar, event
+        dimensions right of it. `print(trace)` shows more.
+
+        Args:
+            title: the first line.
+            last_site: the last site to show.
+
+        >>> import pplkit, pplkit.distributions as dist
+        >>> def model():
+        ...     pplkit.sample("x", dist.Normal(torch.zeros(3, 2), 1.0).to_event(1))
+        >>> text = pplkit.handlers.trace(model).get_trace().format_shapes()
+        >>> print(text.replace(" " * 6, ""))
+        Trace Shapes:
+         Param Sites:
+        Sample Sites:
+         x dist 3 | 2
+          value 3 | 2
+        """
+        return display.format_shapes(self, title, last_site)
 
     def check_plates(self) -> None:
         """Raise ShapeError if a log-probability has a dimension that belongs to no plate."""
