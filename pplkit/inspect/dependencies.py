@@ -47,6 +47,10 @@ class Marks(TorchDispatchMode):
         self._kept: dict[int, Any] = {}  # alive, so that no other can take its identity
         self.read = NOTHING  # the marks of tensors that were turned into numbers
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler for it: seconds
+
     def of(self, *values: Any) -> frozenset[str]:
         """The names that these values (tensors, or structures of them) are computed from."""
         tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
@@ -251,7 +255,8 @@ class _Surveyor(Handler):
                 yield name, self._in_words(name, value)
 
     def _in_words(self, argument: str, value: Tensor) -> str:
-        names = [name for name in self.found if name in self.marks.of(value)]
+        marks = self.marks.of(value)
+        names = [name for name in self.found if name in marks]
         if not names:
             flat = value.detach().reshape(-1)
             same = flat.numel() > 0 and bool((flat == flat[0]).all())

@@ -52,7 +52,7 @@ def short(text: str, length: int = 24) -> str:
     """Text of at most so many characters; its middle goes.
 
     >>> short("a name that says more than fits", 13)
-    'a name…t fits'
+    'a name…n fits'
     """
     if len(text) <= length:
         return text

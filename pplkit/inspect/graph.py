@@ -12,7 +12,7 @@ from .. import errors
 from ..distributions import constraints
 from .dependencies import Statement, Survey, survey
 from .drawing import INK, measure, measure_plate, plain, short, svg
-from .layout import Node, Picture, Plate, arrange, pieces
+from .layout import Node, Picture, Plate, arrange, pieces, thin
 
 
 def get_model_relations(
@@ -162,6 +162,7 @@ class ModelGraph:
         self.nodes, self.edges, self.plates = nodes, edges, plates
         self._annotated = distributions
         self._arranged: Picture | None = None
+        self._left_out = 0
 
     @classmethod
     def of(
@@ -275,9 +276,11 @@ class ModelGraph:
         '<svg xmlns="http://www.w3.org/2000/svg" '
         """
         if self._arranged is None:
-            self._arranged = self._picture()
-            arrange(self._arranged)
-        shown = [label for node in self._arranged.nodes.values() for label in [node.label]]
+            picture = self._picture()
+            self._left_out = thin(picture)
+            arrange(picture)
+            self._arranged = picture
+        shown = [node.label for node in self._arranged.nodes.values()]
         title = "Graph of a model with " + (short(", ".join(shown), 120) or "nothing in it")
         return svg(self._arranged, self._notes(), title, self.to_text(), ink)
 
@@ -323,9 +326,11 @@ class ModelGraph:
         return picture
 
     def _notes(self) -> list[str]:
-        if not self._annotated:
-            return []
         notes = []
+        if self._left_out:
+            notes.append(f"{self._left_out} arrows are left out: a path of others says the same")
+        if not self._annotated:
+            return notes
         for node in _folded(self).nodes.values():
             facts = self.nodes[node.names[0]]
             sign = ":" if node.kind == "param" else " ~"

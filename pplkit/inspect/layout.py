@@ -91,6 +91,35 @@ def arrange(picture: Picture) -> None:
     _crop(picture)
 
 
+CROWDED = 400  # arrows: more than that, and only those count that no path of others implies
+
+
+def thin(picture: Picture) -> int:
+    """Leave out the arrows that a path of others implies, where there are very many; how many.
+
+    >>> nodes = {key: Node(key, [key], key, "latent") for key in "abc"}
+    >>> thin(Picture(nodes, [("a", "b"), ("b", "c"), ("a", "c")], []))
+    0
+    """
+    if len(picture.edges) <= CROWDED:
+        return 0
+    order = {key: i for i, key in enumerate(picture.nodes)}
+    parents: dict[str, list[str]] = {key: [] for key in order}
+    for tail, head in picture.edges:
+        if order[tail] < order[head]:
+            parents[head].append(tail)
+    above: dict[str, int] = {}  # a bit for each node from which a path leads here
+    implied = set()
+    for key, tails in parents.items():
+        beyond = 0
+        for tail in tails:
+            beyond |= above[tail]
+        implied |= {(tail, key) for tail in tails if beyond >> order[tail] & 1}
+        above[key] = beyond | sum(1 << order[tail] for tail in tails)
+    picture.edges = [edge for edge in picture.edges if edge not in implied]
+    return len(implied)
+
+
 # -- which plate lies in which ----------------------------------------------------------------
 
 
@@ -150,7 +179,7 @@ def _place(picture: Picture, regions: list[list[str]] = ()) -> None:
 
 
 def _dot(picture: Picture, regions: list[list[str]]) -> str:
-    crowded = len(picture.edges) > 400
+    crowded = len(picture.edges) > CROWDED
     lines = [
         "digraph {",
         f"graph [ranksep=0.36, nodesep=0.3, splines={'line' if crowded else 'true'}"
