@@ -73,6 +73,7 @@ def _inputs():
         ROOT / "book",
         ROOT / "pplkit",
         ROOT / "widgets" / "pplwidgets",
+        ROOT / "tests" / "catalogue",
         ROOT / "constraints.txt",
         Path(__file__),
         skip=SKIP,

@@ -1,12 +1,14 @@
 """The built book, read as files: its links lead somewhere, and nothing is requested from outside."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.catalogue.cases import catalogue
 from tools import book
 
 ROOT = Path(__file__).parents[2]
@@ -67,8 +69,20 @@ def test_every_source_became_a_page(site):
     for folder in ("chapters", "exercises"):
         for path in (ROOT / "book" / folder).glob("*.ipynb"):
             assert (site / folder / f"{path.stem}.html").is_file()
-    for name in ("index", "glossary", "references", "licence", "search"):
+    for name in ("index", "mistakes", "glossary", "references", "licence", "search"):
         assert (site / f"{name}.html").is_file()
+
+
+def test_every_mistake_is_told_with_its_message(site, pages):
+    path = site / "mistakes.html"
+    text = unescape(re.sub(r"<[^>]+>", "", path.read_text(encoding="utf-8")))
+    for case in catalogue():
+        anchor = case.name.replace("_", "-")
+        assert anchor in pages[path].anchors
+        assert f"#{anchor}" in pages[path].links
+        assert case.answer.removeprefix("accepted: ") in text, case.name
+        assert case.program.rstrip() in text, case.name
+        assert case.title.replace("`", "").split("'")[0] in text, case.name
 
 
 def test_every_internal_link_resolves(site, pages):
