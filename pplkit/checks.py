@@ -219,6 +219,17 @@ def value(fn, value: Tensor, name: str | None = None, where=None, origin="given"
     fn._seen = ref(value)
 
 
+def density(site: Message) -> Tensor:
+    """A site's log-probability by its distribution alone, if all is on one device."""
+    try:
+        return site.fn.log_prob(site.value)
+    except RuntimeError as fault:
+        told = errors.two_devices(fault, site.fn, site.name, site.where, site.value)
+        if told is fault:
+            raise
+        raise told from fault
+
+
 def plated(site: Message) -> None:
     """Does every dimension of a site's log-probability belong to a plate?"""
     if not _enabled:

@@ -1726,8 +1726,9 @@ def discrete_latent(guide: str, msg: Message) -> ModelError:
         where=msg.where,
         found=f"{_family(msg.fn)}, whose values can be counted",
         expected=f"continuous latent variables, for {guide}",
-        remedy=f"hide it from the guide, {guide}(block(model, hide=[{msg.name!r}])), and give it a "
-        "guide of its own in an AutoGuideList; or sum it out in the model",
+        remedy=f"hide it from the guide, {guide}(block(model, hide=[{msg.name!r}])), and sum it out: "
+        "infer={'enumerate': 'parallel'} at the site, with TraceEnum_ELBO; or give it a guide of "
+        "its own in an AutoGuideList",
     )
 
 
@@ -1908,14 +1909,30 @@ def dimension_shared(msg: Message, dim: int, one: str, other: str) -> ModelError
 
 
 def dimension_out_of_scope(msg: Message, dim: int, size: int) -> ModelError:
+    seen = msg.infer.get("_enumerated", {})
+    held = ", ".join(f"dim {d} of {seen[d]!r}" for d in sorted(seen, reverse=True))
     return ModelError(
-        f"site {msg.name!r} depends on an enumerated variable that is out of its scope",
+        f"site {msg.name!r} depends on an enumerated variable that is out of its scope, or is "
+        "indexed by one in a wrong way",
         site=msg.name,
         where=msg.where,
-        found=f"size {size} at dimension {dim}, which a variable had that markov has forgotten",
-        expected="a site to depend on variables of the last history= steps, or from outside the "
-        "loop",
-        remedy="a longer history= in markov; what follows the loop depends on none of its steps",
+        found=f"size {size} at dimension {dim}; enumerated variables that it may depend on: "
+        f"{held or 'none'}",
+        expected="left of the plates, dimensions of such variables alone, of their sizes",
+        remedy="in a markov loop a longer history=, and nothing after it that depends on its "
+        "steps; for a table with rows of a plate, Vindex(table)[..., index]",
+    )
+
+
+def rows_without_plate(msg: Message, dim: int, size: int) -> ShapeError:
+    return ShapeError(
+        f"at site {msg.name!r}, dimension {dim} has size {size} and belongs to no plate",
+        site=msg.name,
+        where=msg.where,
+        found=f"{_family(msg.fn)} of batch shape {_shape(msg.fn.batch_shape)}, to be enumerated",
+        expected="each dimension of an enumerated site to belong to a plate, or to an enumerated "
+        "variable that it depends on",
+        remedy=f"put the statement in `with plate('data', {size}):`",
     )
 
 
@@ -1933,13 +1950,14 @@ def plate_among_alternatives(name: str, dim: int, first: int) -> PlateError:
     )
 
 
-def crossing_plates(variables: list[str], plates: list[str]) -> ModelError:
+def crossing_plates(msg: Message, variables: list[str], plates: list[str]) -> ModelError:
     return ModelError(
         "Expected tree-structured plate nesting, but found dependencies on independent plates "
         f"[{', '.join(plates)}]",
-        site=variables[0],
-        found="what is left of the innermost plates ties together "
-        f"{', '.join(map(repr, variables))}, each inside another of them",
+        site=msg.name,
+        where=msg.where,
+        found=f"{' and '.join(map(repr, variables))} in plates that cross, and something inside "
+        "both plates that depends on both",
         expected="enumerated variables that depend on each other in nested plates, not in "
         "crossing ones: the sum over crossing ones does not fall apart into rows",
         remedy="Try converting one of the vectorized plates to a sequential plate: for i in "
@@ -1947,32 +1965,42 @@ def crossing_plates(variables: list[str], plates: list[str]) -> ModelError:
     )
 
 
-def different_scales(scales: list) -> ModelError:
+def different_scales(msg: Message, variables: list[str], scales: list) -> ModelError:
     return ModelError(
         "Expected all enumerated sample sites to share a common poutine.scale, but found "
         f"{len(scales)} different scales",
-        found=", ".join(_brief(scale) for scale in scales),
+        site=msg.name,
+        where=msg.where,
+        found=f"{' and '.join(map(_brief, scales))}, at sites that {msg.name!r} connects",
         expected="one scale, a single number, for sites that an enumerated variable connects",
         remedy="a subsampled plate scales what stands inside it alone: a variable outside of it "
         "cannot be enumerated in the model; enumerate it in the guide",
     )
 
 
-def guide_inside_plate(name: str, plates: list[str]) -> ModelError:
+def guide_inside_plate(msg: Message, variables: list[str], plates: list[str]) -> ModelError:
+    names = " and ".join(map(repr, plates))
     return ModelError(
         "Expected model enumeration to be no more global than guide enumeration, but found model "
-        f"enumeration sites upstream of guide site {name!r} in plate {', '.join(plates)}",
-        site=name,
+        f"enumeration sites upstream of guide site {variables[0]!r} in plate {names}",
+        site=msg.name,
+        where=msg.where,
         found="a variable of the model, outside the plate, that is summed over all rows together",
         remedy="Try converting some model enumeration sites to guide enumeration sites",
     )
 
 
-def enumerated_shapes(fault: Exception, dims: dict[int, tuple[str, int]]) -> str:
-    """What to add to an error about shapes: which dimensions are enumeration's."""
-    said = ", ".join(f"dim {d} holds the {n} values of {v!r}" for d, (v, n) in dims.items())
-    said = f"  {'enumerated:':<10} {said}; left of the plates, counted from the right as batch "
-    return said + "dimensions; an index that meets them: Vindex(table)[..., index]"
+def add_enumerated(fault: BaseException, given: dict[str, tuple[int, int]]) -> None:
+    """Add to an error about shapes which of the batch dimensions are enumeration's."""
+    last = {dim: (name, size) for name, (dim, size) in given.items()}  # the latest of each
+    some = list(last.items())[-4:]
+    said = ", ".join(f"dim {dim} holds the {n} values of {name!r}" for dim, (name, n) in some)
+    line = f"  enumerated: {said}; plates are right of these. Rows of a table for rows of a plate "
+    line += "are looked up by Vindex(table)[..., index]"
+    if isinstance(fault, PplkitError):
+        fault.args = (f"{fault}\n{line}",)
+    else:
+        fault.add_note(line)
 
 
 def large_table(size: int, variables: list[str]) -> PplkitWarning:

@@ -71,10 +71,13 @@ class trace(Handler):
             return
         if msg.type == known.type == "plate":
             if msg.fn != known.fn:
-                raise errors.plate_resized(msg, known)
-            msg.value = known.value if msg.value is None else msg.value
+                errors.tell(errors.plate_resized(msg, known))
+            elif msg.value is None:
+                msg.value = known.value
         else:
-            raise errors.duplicate_site(msg, known)
+            errors.tell(errors.duplicate_site(msg, known))
+            # Only where `check` looks for more is there a further line: the site stands by itself.
+            msg.name, msg.infer = f"{msg.name} (again)", {**msg.infer, "is_auxiliary": True}
 
     def postprocess_message(self, msg: Message) -> None:
         if self._records(msg):

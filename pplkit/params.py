@@ -136,20 +136,25 @@ class ParamStore:
             self._clock += 1
             self._fresh[name] = self._clock
         elif init is not None:
-            self._check_not_stale(name, known, init, constraint, where)
-            if isinstance(init, Parameter) and init is not known.unconstrained:
+            if self._is_stale(name, known, init, constraint, where):
+                self._create(name, init, constraint, event_dim, where)
+            elif isinstance(init, Parameter) and init is not known.unconstrained:
                 with torch.no_grad():
                     init.copy_(known.unconstrained)
                 self._entries[name] = Entry(init, known.constraint, known.shape, known.event_dim)
         return self._entries[name].value()
 
-    def _check_not_stale(self, name: str, known: Entry, init, constraint, where) -> None:
+    def _is_stale(self, name: str, known: Entry, init, constraint, where) -> bool:
+        """Raises if it is; where `check` looks for more, says so."""
         stale = functools.partial(errors.stale_param, name, where=where, twice=name in self._fresh)
         if known.constraint is not constraint and str(known.constraint) != str(constraint):
             errors.tell(stale("constraint", known.constraint, constraint))
+            return True
         shape = known.shape if callable(init) else torch.as_tensor(init).shape
         if shape != known.shape:
             errors.tell(stale("shape", tuple(known.shape), tuple(shape)))
+            return True
+        return False
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         constraint = self._entries[name].constraint if name in self._entries else constraints.real
@@ -174,13 +179,16 @@ class ParamStore:
         if value.grad_fn is not None:
             errors.warn(errors.init_needs_gradient(name, where))
         if not (value.is_floating_point() or value.is_complex()):
-            raise errors.param_not_float(name, value, where)
+            errors.tell(errors.param_not_float(name, value, where))
+            value = value.float()
         with torch.no_grad():
             if constraint is constraints.simplex and bool((value > 0).all()):
                 value = value / value.sum(-1, keepdim=True)  # weights will do for a start
             leaf = value
             if not bool(constraint.check(value).all()):
-                raise errors.param_outside_constraint(name, value, constraint, where)
+                errors.tell(errors.param_outside_constraint(name, value, constraint, where))
+                to_constraint = transform_to(constraint)
+                value = to_constraint(torch.zeros_like(to_constraint.inv(value)))
             if constraint is not constraints.real:
                 leaf = transform_to(constraint).inv(value)
         # A module computes with its own parameters, so those must be the leaves.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from . import checks, errors
+from . import checks, errors, mending
 from .distributions import Distribution, Unit, adopt
 from .effects import Handler, Message, PlateFrame, active_handlers, perform
 from .params import get_param_store
@@ -70,12 +70,12 @@ def sample(
 
     def said(name, obs=None, mask=None):
         where, advice = errors.user_frame(), dict(infer or ())
-        checks.parameters(fn, name, where)  # before plates repeat them
+        used = mending.usable(fn, name, where)  # before plates repeat its parameters
         return perform(
             Message(
                 "sample",
                 name,
-                fn,
+                used,
                 args,
                 kwargs,
                 obs,
@@ -265,7 +265,7 @@ class _Rows(Handler):
         if msg.value.dim() < -dim or msg.value.shape[dim] == 1:
             return
         if msg.value.shape[dim] != frame.full_size:
-            raise errors.rows_against_plate(msg, frame, msg.value.shape[dim])
+            return errors.tell(errors.rows_against_plate(msg, frame, msg.value.shape[dim]))
         if frame.size != frame.full_size:
             msg.value = msg.value.index_select(dim, self.indices.to(msg.value.device))
 
@@ -278,7 +278,9 @@ class _Rows(Handler):
         frame, shape = self.frame, list(msg.fn.batch_shape)
         shape = [1] * (-frame.dim - len(shape)) + shape
         if shape[frame.dim] not in (1, frame.size):
-            raise errors.plate_against_distribution(msg, frame, shape[frame.dim])
+            errors.tell(errors.plate_against_distribution(msg, frame, shape[frame.dim]))
+            shape[frame.dim] = frame.size
+            return mending.stand_in(msg.fn, shape)
         shape[frame.dim] = frame.size
         if tuple(shape) == msg.fn.batch_shape:
             return msg.fn
@@ -336,7 +338,8 @@ class plate(Handler):
         if subsample_size is not None:
             subsample_size = _whole(name, subsample_size, "subsample_size")
             if subsample_size > size:
-                raise errors.subsample_too_large(name, size, subsample_size)
+                errors.tell(errors.subsample_too_large(name, size, subsample_size))
+                subsample_size, subsample = size, None
         if dim is not None and (not isinstance(dim, int) or dim >= 0):
             raise errors.plate_dim_positive(name, dim)
         self.name, self.size, self.dim, self._given = name, size, dim, subsample
@@ -399,7 +402,8 @@ class plate(Handler):
             self.dim = next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
         if self.dim in taken:
             free = next(dim for dim in range(-1, -len(taken) - 2, -1) if dim not in taken)
-            raise errors.plate_dim_taken(self.name, self.dim, taken[self.dim], free)
+            errors.tell(errors.plate_dim_taken(self.name, self.dim, taken[self.dim], free))
+            return free
         for handler in active_handlers():
             first = handler.first_available_dim
             if first is not None and self.dim <= first:
