@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import linecache
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from torch import Tensor
@@ -383,11 +384,15 @@ class _Mark(Handler):
         self.at_bottom = at_bottom
 
     def process_message(self, msg: Message) -> None:
+        if not self.recorder.working:
+            return
         passing = self.recorder.passing(msg)
         passing.to_return += 1
         passing.got_out = passing.got_out or not self.at_bottom
 
     def postprocess_message(self, msg: Message) -> None:
+        if not self.recorder.working:
+            return
         self.recorder.answered(msg)
         passing = self.recorder.passing(msg)
         if not self.at_bottom:  # here a trace around the function would look
@@ -437,6 +442,8 @@ class _Recorder:
         return self._seen(entry if self._outer is None else self._outer(entry))
 
     def _seen(self, entry: Entry) -> Entry:
+        if isinstance(entry.handler, _Mark):
+            return entry
         place = self._place(entry)
 
         def down(msg: Message) -> None:
@@ -479,6 +486,8 @@ class _Recorder:
         for known in reversed(mine):
             if known.msg is msg:
                 return known
+        under_way = set(map(id, _messages(effects._frames(sys._getframe()))))
+        mine[:] = [known for known in mine if id(known.msg) in under_way]  # others have failed
         passing = _Passing(msg, self._next())
         in_force = {id(handler) for handler in effects.active_handlers()}
         stack = tuple(p.number for handler, p in self._places if id(handler) in in_force)
@@ -518,8 +527,7 @@ class _Recorder:
         passing.to_return -= 1
         if passing.to_return:
             return
-        mine = self._open[threading.get_ident()]
-        del mine[mine.index(passing) :]  # above it are statements whose errors were caught
+        self._open[threading.get_ident()].remove(passing)
         score = passing.score or _score_of(passing.msg)
         if score is not None:
             alone, whole = (taken(part) for part in score)
@@ -553,7 +561,7 @@ def _source(where: Where | None) -> str:
     return linecache.getline(where.filename, where.line).strip() if where is not None else ""
 
 
-def _frames_of(fault: BaseException) -> Iterator[Any]:
+def _frames_of(fault: BaseException) -> Iterator[FrameType]:
     tb: TracebackType | None = fault.__traceback__
     while tb is not None:
         yield tb.tb_frame
@@ -562,8 +570,14 @@ def _frames_of(fault: BaseException) -> Iterator[Any]:
 
 def _message_of(fault: BaseException) -> Message | None:
     """The message that was being performed, innermost, when an error was raised."""
-    performed = [f for f in _frames_of(fault) if f.f_code is effects.perform.__code__]
-    return performed[-1].f_locals["msg"] if performed else None
+    return next(_messages(reversed([*_frames_of(fault)])), None)
+
+
+def _messages(frames: Iterable[FrameType]) -> Iterator[Message]:
+    """The messages that these frames perform."""
+    for frame in frames:
+        if frame.f_code is effects.perform.__code__:
+            yield frame.f_locals["msg"]
 
 
 def _statement_of(fault: BaseException) -> str:
