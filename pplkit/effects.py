@@ -129,9 +129,9 @@ _PYRO_KEYS = {"cond_indep_stack": "plates"}
 def scale_and_mask(log_prob: Tensor, scale: Any = 1.0, mask: Any = None) -> Tensor:
     """A log-probability where `mask` is true, zero elsewhere, times `scale`."""
     if mask is not None:
-        if not isinstance(mask, Tensor):
-            log_prob = log_prob if mask else torch.zeros_like(log_prob)
-        else:
+        if mask is False:
+            return torch.zeros_like(log_prob)
+        if isinstance(mask, Tensor):
             log_prob = torch.where(mask, log_prob, log_prob.new_zeros(()))
     return log_prob if isinstance(scale, float) and scale == 1.0 else log_prob * scale
 
