@@ -121,7 +121,7 @@ def _colour(ink: str) -> str:
 
 
 def _n(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{round(value, 2) + 0.0:.2f}".rstrip("0").rstrip(".")  # no minus zero
 
 
 def _text(x: float, y: float, text: str, size: float = NAME, anchor: str = "middle") -> str:
