@@ -147,22 +147,25 @@ def width(text: str) -> int:
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
-class Shown:
-    """What prints as lines of text, and is one of many on a single line as `repr` has it."""
-
-    def _repr_pretty_(self, printer, cycle: bool) -> None:
-        alone = len(getattr(printer, "stack", ())) <= 1
-        printer.text(str(self) if alone else repr(self))
+def pretty(self, printer, cycle: bool) -> None:
+    """How IPython writes an object: as `str` has it, and among others as `repr` has it."""
+    alone = len(getattr(printer, "stack", ())) <= 1
+    printer.text(str(self) if alone else repr(self))
 
 
-class Tabled(Shown):
-    """A trace's two tables: for a terminal and for a notebook."""
+class Tabled:
+    """How a trace is shown: its names in a line, a table in a terminal, a table in a notebook."""
+
+    def __repr__(self) -> str:
+        return f"Trace({', '.join(name for name in self.nodes if not name.startswith('_'))})"
 
     def __str__(self) -> str:
         return table(self)
 
     def _repr_html_(self) -> str:
         return html_table(self)
+
+    _repr_pretty_ = pretty
 
 
 # -- what a trace's table says -------------------------------------------------------------------

@@ -53,6 +53,15 @@ class PplkitError(Exception):
         self.found, self.expected, self.remedy = found, expected, remedy
         super().__init__(_told(headline, where, found, expected, remedy))
 
+    @property
+    def _render_traceback_(self):
+        """IPython's question how to show this error. No such attribute: as it shows any other."""
+        from . import tracebacks
+
+        if not tracebacks.wanted_short():
+            raise AttributeError("_render_traceback_")
+        return lambda: tracebacks.short(self)
+
 
 class ModelError(PplkitError, RuntimeError):
     """Statements that contradict each other: a name used twice, a guide unlike its model."""
@@ -170,7 +179,26 @@ def _told(headline: str, where, found, expected, remedy) -> str:
     lines = [headline]
     parts = {"where": where, "found": found, "expected": expected, "remedy": remedy}
     lines += [f"  {label + ':':<10}{text}" for label, text in parts.items() if text]
-    return "\n".join(lines)
+    return without_addresses("\n".join(lines))
+
+
+def without_addresses(text: str) -> str:
+    """A text without the places of objects in memory, which are others in the next run."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def full_tracebacks(full: bool = True) -> None:
+    """In a notebook, show every line that led to an error, the engine's too; or no longer.
+
+    Errors of pplkit show the user's own lines alone. To see all for a single error, run `%tb Plain`
+    or `%tb Verbose` in the next cell.
+
+    >>> full_tracebacks(True)
+    >>> full_tracebacks(False)
+    """
+    from . import tracebacks
+
+    tracebacks.full = bool(full)
 
 
 # -- where -------------------------------------------------------------------------------------

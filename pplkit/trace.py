@@ -118,6 +118,3 @@ class Trace(display.Tabled):
         """Raise ShapeError if a log-probability has a dimension that belongs to no plate."""
         for site in self.sites("sample"):
             checks.plated(site)
-
-    def __repr__(self) -> str:
-        return f"Trace({', '.join(name for name in self.nodes if not name.startswith('_'))})"

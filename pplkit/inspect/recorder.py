@@ -124,7 +124,7 @@ class RecordedError(Exception):
         self.kind = kind
 
 
-class Recording(display.Shown):
+class Recording:
     """What `record` returns.
 
     Attributes:
@@ -236,6 +236,8 @@ class Recording(display.Shown):
 
     def _repr_html_(self) -> str:
         return story.html(self)
+
+    _repr_pretty_ = display.pretty
 
     # -- JSON ------------------------------------------------------------------------------------
     def to_json(self) -> str:
