@@ -402,7 +402,7 @@ def not_a_distribution(name: str, found: Any) -> UsageError:
         f"site {name!r} has no distribution",
         site=name,
         where=user_frame(),
-        found=_called(found),
+        found="nothing after the name" if found is None else _called(found),
         expected=f"a distribution, as in sample({name!r}, dist.Normal(0., 1.))",
         remedy=_remedy_for_no_distribution(name, found),
     )
@@ -470,8 +470,8 @@ def duplicate_site(msg: Message, first: Message) -> ModelError:
         head = f"{msg.name!r} is already in the trace as a {first.type} site, not a {msg.type}"
     numbered = f'f"{msg.name}_{{i}}"'
     if first.where == msg.where and all(frame.vectorized for frame in msg.plates):
-        remedy = f"number the names: {numbered}; or, in place of a loop, `with plate(...):`, which "
-        remedy += "makes all rows at once"
+        remedy = f"number the names: {numbered}; in place of a loop, `with plate(...):` makes all "
+        remedy += "rows at once; to a function that is called twice, pass the name"
     elif first.where == msg.where:
         frame = next(frame for frame in msg.plates if not frame.vectorized)
         remedy = f"number the names: {numbered}; or, in place of the loop, "
@@ -565,21 +565,34 @@ def plate_has_no_len(name: str, size: int, subsample_size: int) -> UsageError:
     )
 
 
-def branch_on_rows(frame: PlateFrame, fault: Exception, tb) -> ModelError:
-    """Python's `if` cannot go both ways."""
-    where = None
+# What torch says where Python wants one number of a tensor that has several.
+_ONE_NUMBER = re.compile(
+    "^(Boolean value of Tensor with more|only one element tensors|a Tensor with .* to Scalar)"
+)
+
+
+def one_number_of_rows(frame: PlateFrame, fault: BaseException, tb) -> ModelError | None:
+    """Python's `if` cannot go both ways, and a Python number cannot be several."""
+    where, said = None, str(fault).rstrip(".")
+    if type(fault) not in (RuntimeError, ValueError) or not _ONE_NUMBER.search(said):
+        return None
+    asked = "Boolean" in said
+    what = "`if`, `while`, `and` or `or`" if asked else "float(), int() or .item()"
+    remedy = "choose row by row with torch.where(condition, a, b)"
+    if not asked:
+        remedy = "compute with the tensor itself, and with torch's functions in place of math's"
     while tb is not None:
         if not tb.tb_frame.f_code.co_filename.startswith(_NOT_THE_USER):
             where = Where(tb.tb_frame.f_code.co_filename, tb.tb_lineno)
         tb = tb.tb_next
     return ModelError(
-        f"{str(fault).rstrip('.')}: `if`, `while`, `and` or `or` inside plate({frame.name!r})",
+        f"{said}: {what} inside plate({frame.name!r})",
         site=frame.name,
         where=where,
         found=f"a tensor with a value for each row: the plate has {frame.size}",
-        expected="a single True or False",
-        remedy="choose row by row with torch.where(condition, a, b); or loop over the rows, "
-        f"for i in plate({frame.name!r}, {frame.full_size}): with numbered names",
+        expected="a single True or False" if asked else "a single number",
+        remedy=f"{remedy}; or loop over the rows, for i in plate({frame.name!r}, "
+        f"{frame.full_size}):, with numbered names",
     )
 
 
@@ -683,7 +696,9 @@ def _sizes(rows, first: Message) -> str:
     return f"subsample_size {rows.subsample_size} here, {first.fn.subsample_size} at {first.where}"
 
 
-def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> ShapeError:
+def plate_against_distribution(
+    msg: Message, frame: PlateFrame, found: int, plates: list[PlateFrame]
+) -> ShapeError:
     return ShapeError(
         f"Shape mismatch inside plate({frame.name!r}) at site {msg.name!r}: "
         f"dim {frame.dim}, {frame.size} vs {found}",
@@ -692,7 +707,7 @@ def plate_against_distribution(msg: Message, frame: PlateFrame, found: int) -> S
         found=f"{_family(msg.fn)} with batch shape {_shape(msg.fn.batch_shape)}: "
         f"{found} at dim {frame.dim}",
         expected=f"1 or {frame.size} at dim {frame.dim}, the {_size_of(frame)}",
-        remedy=_remedy_for_batch(msg, frame, found),
+        remedy=_remedy_for_batch(msg, frame, found, plates),
     )
 
 
@@ -702,10 +717,12 @@ def _size_of(frame: PlateFrame) -> str:
     return f"rows of plate {frame.name!r} that take part in this run"
 
 
-def _remedy_for_batch(msg: Message, frame: PlateFrame, found: int) -> str:
-    """What the shapes tell of what was meant."""
+def _remedy_for_batch(msg: Message, frame: PlateFrame, found: int, plates) -> str:
+    """What the shapes tell of what was meant; `plates` are all that are open."""
     if frame.size < frame.full_size and found == frame.full_size:
         return _index_by(frame, "the parameters", "loc[i]")
+    if _is_transposed(msg.fn.batch_shape, plates):
+        return _TRANSPOSE.format("the parameters")
     value = msg.value.shape if isinstance(msg.value, Tensor) else ()
     value = value[: len(value) - msg.fn.event_dim]
     known = [shape for shape in (value, msg.fn.batch_shape) if len(shape) >= 1 - frame.dim]
@@ -722,6 +739,19 @@ def _remedy_for_batch(msg: Message, frame: PlateFrame, found: int) -> str:
     )
 
 
+_TRANSPOSE = "the plates stand the other way round: exchange their dim=, or {0}'s dimensions, .mT"
+
+
+def _is_transposed(shape, plates) -> bool:
+    """Whether a shape has the sizes of two plates, each at the other's dimension."""
+    frames = [frame for frame in plates if frame.vectorized]
+    if len(frames) != 2 or len(shape) < max(-frame.dim for frame in frames):
+        return False
+    one, other = frames
+    crosswise = shape[one.dim] == other.size and shape[other.dim] == one.size
+    return crosswise and one.size != other.size
+
+
 def _index_by(frame: PlateFrame, what: str, indexed: str) -> str:
     return (
         f"index {what} with the plate's rows: with plate({frame.name!r}, ...) as i: ... {indexed}"
@@ -733,6 +763,8 @@ def plate_against_value(msg: Message, frame: PlateFrame, found: int) -> ShapeErr
     remedy = f"make the plate's size agree with the data: plate({frame.name!r}, len(data))"
     if frame.size < frame.full_size and found == frame.full_size:
         remedy = _index_by(frame, "the data", "data[i]")
+    elif _is_transposed(shape, msg.plates):
+        remedy = _TRANSPOSE.format("the data")
     elif len(shape) >= 1 - frame.dim and shape[frame.dim - 1] == frame.size:
         remedy = f"each of the {frame.size} rows is a vector of {found}: give it a distribution of "
         remedy += f"vectors, as {_family(msg.fn)}(...).expand([{found}]).to_event(1)"
@@ -817,21 +849,23 @@ def not_in_a_plate(site: Message, dim: int, size: int, shape) -> ShapeError:
 
 def _remedy_without_plate(site: Message, dim: int, size: int) -> str:
     taken = {frame.name for frame in site.plates}
-    name = next(name for name in ("data", "rows", "others") if name not in taken)
+    name = next((name for name in ("data", "rows", "more") if name not in taken), "outer")
     in_plate = f"put the statement in `with plate({name!r}, {size}):`"
     if type(site.fn).__name__ == "Unit":
         return f"sum the term: factor({site.name!r}, term.sum()); if it has {size} rows, {in_plate}"
     value = site.value.shape[: site.value.dim() - site.fn.event_dim]
-    is_column = dim < -1 and value[dim:] == (size, *(1,) * (-dim - 1))
-    if site.is_observed and is_column and any(f.size == size for f in site.plates):
-        return (
-            f"the {size} rows of the data stand at dim {dim}, those of the plate further right: "
-            "bring them together, data.squeeze(-1)"
-        )
-    vector = f"if the {size} are the parts of one variable, declare it: .to_event({-dim})"
-    if any(dim < frame.dim for frame in site.plates if frame.vectorized):
-        vector = f"if the {size} come of shapes that broadcast against each other, make them agree"
+    inner = [frame for frame in site.plates if frame.vectorized and frame.dim > dim]
+    twice = next((frame.name for frame in inner if frame.size == size), None)
     rows = f"if the {size} are independent, {in_plate}"
+    if twice is not None and (len(value) < -dim or 1 in value[dim:] or not site.is_observed):
+        what = "one of the parameters"
+        if site.is_observed and value[dim:] == (size, *(1,) * (-dim - 1)):
+            what, rows = "the value observed", ""
+        column = f"{what} is a column, of shape ({size}, 1), across the rows of plate {twice!r}: "
+        return f"{column}bring them together, .squeeze(-1)" + (f"; {rows}" if rows else "")
+    if inner:
+        return f"{rows}; if they come of shapes that broadcast by mistake, make the shapes agree"
+    vector = f"if the {size} are the parts of one variable, declare it: .to_event({-dim})"
     return f"{rows}; {vector}" if site.is_observed else f"{vector}; {rows}"
 
 
@@ -874,6 +908,18 @@ def not_constructed(family: str, given: dict[str, Any], fault: Exception) -> Ppl
         said = "one of the parameters is a vector or a matrix, not a single number"
         expected = "a tensor with dimensions, as torch.tensor([0.2, 0.8])"
     return kind(f"{family}: {said}", where=user_frame(), found=found, expected=expected)
+
+
+def sample_shape_not_a_shape(found: Any) -> UsageError:
+    return UsageError(
+        "sample_shape is no shape",
+        where=user_frame(),
+        found=_called(found),
+        expected="a tuple of sizes",
+        remedy=f"write .sample(({_called(found)},))"
+        if isinstance(found, int)
+        else "write .sample()",
+    )
 
 
 def wrong_event_dims(fn, asked: int, declared: int) -> ShapeError:
@@ -1357,7 +1403,7 @@ def not_finite(
 
 
 def bad_gradient(
-    step: int, param: Message | None, names: list[str], grad: Tensor, born: tuple | None
+    step: int | None, param: Message | None, names: list[str], grad: Tensor, born: tuple | None
 ) -> InferenceError:
     """`born`: the first site whose own gradient is not finite, and with respect to what."""
     found = f"the gradient of parameter {names[0]!r}: {_failed(grad)}"
@@ -1371,13 +1417,65 @@ def bad_gradient(
     else:
         found += "; all log-probabilities are finite, so it comes from what is computed in between"
     return InferenceError(
-        f"Encountered NaN or infinity: a gradient of step {step} is not finite",
+        "Encountered NaN or infinity: a gradient "
+        + (f"of step {step} is not finite" if step is not None else "is not finite"),
         site=site,
         where=where,
         found=found,
-        expected="finite numbers; the parameters are as they were before this step",
+        expected="finite numbers"
+        + ("; the parameters are as they were before this step" if step is not None else ""),
         remedy="look for sqrt, log or a division at 0, also where a mask or torch.where hides the "
         "result",
+    )
+
+
+def program_failed(label: str, fault: Exception) -> ModelError:
+    """An exception of the program's own, for `check` to report."""
+    where, tb = None, fault.__traceback__
+    while tb is not None:
+        if not tb.tb_frame.f_code.co_filename.startswith(_NOT_THE_USER):
+            where = Where(tb.tb_frame.f_code.co_filename, tb.tb_lineno)
+        tb = tb.tb_next
+    said = str(fault).split("\n")[0]
+    return ModelError(
+        f"the {label} raised {type(fault).__name__}" + (f": {said}" if said else ""),
+        where=where,
+    )
+
+
+def discrete_not_summed(msg: Message) -> PplkitWarning:
+    return PplkitWarning(
+        f"discrete latent variable {msg.name!r} without enumeration",
+        site=msg.name,
+        where=msg.where,
+        found=f"{_family(msg.fn)}, which has no gradient in its draws",
+        expected="continuous variables, for automatic guides and for NUTS",
+        remedy="sum it out: infer={'enumerate': 'parallel'} with TraceEnum_ELBO; or give the guide "
+        "a site of this name",
+    )
+
+
+def plate_unused(msg: Message) -> PplkitWarning:
+    return PplkitWarning(
+        f"plate {msg.name!r} holds no statement",
+        site=msg.name,
+        where=msg.where,
+        found="no sample statement inside it",
+        expected="the statements that are made for each of its rows",
+        remedy=f"indent them under `with plate({msg.name!r}, ...):`, or leave the plate out",
+    )
+
+
+def observed_repeatedly(msg: Message, frame: PlateFrame) -> PplkitWarning:
+    return PplkitWarning(
+        f"site {msg.name!r} observes one value for all {frame.size} rows of plate {frame.name!r}",
+        site=msg.name,
+        where=msg.where,
+        found=f"value of shape {_shape(msg.value.shape)}{_giver(msg)}: it counts {frame.size} "
+        "times",
+        expected=f"{frame.size} values at dim {frame.dim}, one for each row",
+        remedy="put the statement outside the plate, or repeat the value with .expand if that is "
+        "meant",
     )
 
 
@@ -2215,7 +2313,7 @@ def _called(value: Any) -> str:
         return min(repr(value), f"{value:.6g}", key=lambda text: (len(text) > 12, len(text) < 3))
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}"
-    return "nothing" if value is None else _brief(value)
+    return _brief(value)
 
 
 def _brief(value: Any) -> str:

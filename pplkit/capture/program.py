@@ -159,7 +159,10 @@ class Captured:
             noise: as from `draw_noise`; drawn afresh unless given.
         """
         program, leaves, sizes = self._program_for(args)
-        noise = self._drawn(program, sizes, None) if noise is None else noise
+        if noise is None:
+            noise = self._drawn(program, sizes, None)
+        else:
+            _fitting(program, sizes, noise)
         flat = program.traced.graph(*_inputs(program, leaves), *noise, *self._closed(program))
         return pytree.tree_unflatten(list(flat), program.traced.out_spec)
 
@@ -337,6 +340,17 @@ class Captured:
             None if s is not None else x for s, x in zip(traced.shapes, leaves, strict=True)
         ]
         return Program(traced, constants, leaves)
+
+
+def _fitting(program: Program, sizes: dict, noise: Sequence[Tensor]) -> None:
+    specs = program.traced.noise
+    for i in range(max(len(specs), len(noise))):
+        given, spec = noise[i] if i < len(noise) else None, specs[i] if i < len(specs) else None
+        if spec is None:
+            raise errors.other_noise("no", (), given)
+        shape = tuple(evaluated(n, sizes) for n in spec.shape)
+        if given is None or given.shape != shape or given.dtype != spec.dtype:
+            raise errors.other_noise(spec.kind, shape, given)
 
 
 class _Streams:

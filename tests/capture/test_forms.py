@@ -48,9 +48,18 @@ def test_numbers(case, on_given_noise):
     battery.test_numbers(case)
 
 
-@pytest.mark.parametrize(
-    "name", "categories softened_coins extra_zeros mixtures vectors directions matrices".split()
-)
+OTHERS = [
+    "categories",
+    "softened_coins",
+    "extra_zeros",
+    "mixtures",
+    "vectors",
+    "directions",
+    "matrices",
+]
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_other_families(name, on_given_noise):
     getattr(battery, f"test_{name}")()
 
@@ -61,7 +70,9 @@ def test_small_concentrations(small, dtype, on_given_noise):
     battery.test_beta_and_dirichlet_with_small_concentrations(dtype, small)
 
 
-@pytest.mark.parametrize("n, p", [(1, 0.3), (10, 0.5), (60, 0.1), (60, 0.95), (1000, 0.4), (7, 0.0)])
+@pytest.mark.parametrize(
+    "n, p", [(1, 0.3), (10, 0.5), (60, 0.1), (60, 0.95), (1000, 0.4), (7, 0.0)]
+)
 def test_binomial_counts(n, p):
     x = draws(dist.Binomial(n, torch.tensor(p, dtype=F64))).numpy()
     assert battery.counts_fit(x, st.binom(n, p).pmf, np.arange(n + 1)) > LEAST_P
