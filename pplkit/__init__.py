@@ -3,7 +3,7 @@
 from . import distributions, errors, handlers, infer, optim
 from . import handlers as poutine
 from .checks import enable_validation, validation_enabled
-from .inspect import render_model
+from .inspect import check, render_model
 from .params import ParamStore, clear_param_store, get_param_store
 from .primitives import (
     deterministic,
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ParamStore",
     "Trace",
+    "check",
     "clear_param_store",
     "deterministic",
     "distributions",

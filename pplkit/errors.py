@@ -591,8 +591,8 @@ def one_number_of_rows(frame: PlateFrame, fault: BaseException, tb) -> ModelErro
         where=where,
         found=f"a tensor with a value for each row: the plate has {frame.size}",
         expected="a single True or False" if asked else "a single number",
-        remedy=f"{remedy}; or loop over the rows, for i in plate({frame.name!r}, "
-        f"{frame.full_size}):, with numbered names",
+        remedy=f"{remedy}; or go through the rows in a loop, with numbered names: "
+        f"for i in plate({frame.name!r}, {frame.full_size}):",
     )
 
 
@@ -739,7 +739,9 @@ def _remedy_for_batch(msg: Message, frame: PlateFrame, found: int, plates) -> st
     )
 
 
-_TRANSPOSE = "the plates stand the other way round: exchange their dim=, or {0}'s dimensions, .mT"
+_TRANSPOSE = (
+    "the plates stand the other way round: exchange their dim=, or the dimensions of {0}, .mT"
+)
 
 
 def _is_transposed(shape, plates) -> bool:

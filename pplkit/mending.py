@@ -29,18 +29,23 @@ class StandIn(Distribution):
     arg_constraints: dict = {}
     has_rsample = True
 
-    def __init__(self, value: Tensor, event_dim: int):
+    def __init__(self, value: Tensor, event_dim: int, support=None, told: bool = True):
         self.value = value
+        self.given_support = support
+        self.told = told  # whether what stands here was told to have the wrong shape
         split = value.dim() - event_dim
         super().__init__(value.shape[:split], value.shape[split:])
 
     @property
     def support(self):
+        if self.given_support is not None:
+            return self.given_support
         return constraints.independent(constraints.real, len(self.event_shape))
 
     def expand(self, batch_shape, _instance=None):
         shape = torch.Size(batch_shape) + self.event_shape
-        return StandIn(self.value.expand(shape), len(self.event_shape))
+        event_dim = len(self.event_shape)
+        return StandIn(self.value.expand(shape), event_dim, self.given_support, self.told)
 
     def rsample(self, sample_shape=torch.Size()) -> Tensor:
         return self.value.expand(torch.Size(sample_shape) + self.value.shape)
@@ -53,7 +58,10 @@ class StandIn(Distribution):
 
 
 def stand_in(fn: Distribution, batch_shape=None) -> StandIn:
-    """A value inside a distribution's support, of its shape or with another batch shape."""
+    """A value inside a distribution's support, of its shape or with another batch shape, which then
+    has been told to be wrong.
+    """
+    told = batch_shape is not None
     batch_shape = fn.batch_shape if batch_shape is None else torch.Size(batch_shape)
     shape = batch_shape + fn.event_shape
     try:
@@ -63,7 +71,12 @@ def stand_in(fn: Distribution, batch_shape=None) -> StandIn:
         value = torch.zeros(shape)
     if value.shape != shape:
         value = torch.zeros(shape)
-    return StandIn(value, len(fn.event_shape))
+    support = fn.support
+    if not isinstance(support, constraints.Constraint) or constraints.is_dependent(support):
+        support = None
+    elif any(isinstance(bound, Tensor) for bound in vars(support).values()):
+        support = None  # it depends on parameters that are wrong
+    return StandIn(value, len(fn.event_shape), support, told)
 
 
 def usable(fn: Distribution, name: str, where) -> Distribution:
@@ -92,7 +105,7 @@ def mend(msg: Message) -> None:
 
 def answer(msg: Message) -> None:
     """As a sample statement is answered elsewhere, but that mistakes are noted and mended."""
-    if isinstance(msg.fn, StandIn) and msg.value is not None:
+    if isinstance(msg.fn, StandIn) and msg.fn.told and msg.value is not None:
         msg.value = msg.fn.rsample()  # what is wrong with it has been told
     try:
         checks.parameters(msg.fn, msg.name, msg.where)
@@ -105,6 +118,8 @@ def answer(msg: Message) -> None:
     if msg.value is None:
         try:
             msg.value = msg.fn(*msg.args, **msg.kwargs)
+        except NotImplementedError:
+            msg.value = stand_in(msg.fn).rsample()  # no mistake: a guide, or NUTS, has values for it
         except (RuntimeError, ValueError) as fault:
             told = isinstance(fault, errors.PplkitError)
             errors.tell(fault if told else errors.failed_draw(msg, fault))

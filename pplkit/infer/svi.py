@@ -207,7 +207,7 @@ class SVI:
         store, past = get_param_store(), getattr(self.optim, "_leaves", {})
         said = {site.name: site for site in watcher.statements if site.type == "param"}
         others = [name for name in store.fitted_by(leaves, self.guide) if name not in past]
-        leftovers = [(said[name], store[name]) for name in others if _differs(said[name], store)]
+        leftovers = [(said[name], store[name]) for name in others if differs(said[name], store)]
         if leftovers:
             errors.warn(errors.stale_values(leftovers))
         still = [
@@ -312,7 +312,7 @@ def _own(guide: Callable) -> tuple[str, ...]:
     return tuple(f"{part.name}." for part in parts if isinstance(getattr(part, "name", None), str))
 
 
-def _differs(site: Message, store: ParamStore) -> bool:
+def differs(site: Message, store: ParamStore) -> bool:
     """Whether a parameter is elsewhere than where its statement starts it."""
     init = site.args[0]
     if init is None or isinstance(init, torch.nn.Parameter):
