@@ -143,7 +143,7 @@ def _plate(plate: Plate, picture: Picture) -> str:
 
 
 def _at_left(plate: Plate, picture: Picture) -> bool:
-    """Whether a plate's label stands in its left corner: another plate or an arrow has the right."""
+    """Whether a label stands in the left corner: another plate or an arrow has the right one."""
     x0, _, x1, y1 = plate.box
     if any(p is not plate and p.box[2] > x1 > p.box[0] > x0 for p in picture.plates):
         return True
