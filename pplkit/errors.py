@@ -258,10 +258,15 @@ def nearest(name: str, known: list[str]) -> str:
     scoped = [k for k in known if k.endswith(f"/{name}") or str(name).endswith(f"/{k}")]
     if scoped:
         return f"did you mean {scoped[0]!r}?"
+    return f"there is {_those(known)}"
+
+
+def _those(known: list[str]) -> str:
+    """Names in a row, the first dozen of them."""
     shown = list(dict.fromkeys(known))
     more = f" and {len(shown) - 12} more" if len(shown) > 13 else ""
     shown = shown[:12] if more else shown
-    return "there is " + (", ".join(map(repr, shown)) + more if shown else "none")
+    return ", ".join(map(repr, shown)) + more if shown else "none"
 
 
 # -- what went wrong ---------------------------------------------------------------------------
@@ -279,6 +284,8 @@ _INSTEAD = {
     "param": "fix a parameter with substitute(model, data={...})",
     "deterministic": "name the sites that it is computed from",
     "observed": "replace an observation with condition(model, data={...})",
+    "plate": "name the sites inside it",
+    "sample": "name parameters",
 }
 _CONCERNS = {
     "substitute": "names of parameters, or of sites that are drawn",
@@ -289,12 +296,15 @@ _CONCERNS = {
 
 
 def name_unknown(handler: str, name: str, known: list[str], where) -> PplkitWarning:
+    said = nearest(name, known)
+    close = said.startswith("did you mean")
     return PplkitWarning(
         f"{handler} names {name!r}, which the model does not have",
         site=name,
         where=where,
-        found=nearest(name, known),
-        expected=f"names of the model's own; nothing was done for {name!r}",
+        found=f"no statement of the name {name!r}: nothing was done for it",
+        expected=f"names that the model has: {_those(known)}",
+        remedy=said if close else "use one of these names, or leave it out",
     )
 
 
@@ -316,7 +326,7 @@ def name_of_another_kind(handler: str, msg: Message, where) -> PplkitWarning:
         where=where,
         found=f"{msg.name!r} is there, at {msg.where}, but is {_KINDS.get(kind, kind)}",
         expected=_CONCERNS.get(handler, "names of sample sites"),
-        remedy=_INSTEAD.get(kind) if handler != "init_to_value" else None,
+        remedy=_INSTEAD.get(kind) if handler != "init_to_value" else "leave it out",
     )
 
 
@@ -1003,7 +1013,7 @@ def _has_nan(value: Tensor) -> bool:
 
 
 def _where_broken(constraint, value: Tensor):
-    """A constraint whose bounds are tensors, with the bounds of the first element that breaks it."""
+    """A constraint with bounds of tensors, as it is for the first element that breaks it."""
     base = constraint
     while hasattr(base, "base_constraint"):
         base = base.base_constraint
@@ -1582,8 +1592,9 @@ def optim_args_not_mapping(optimiser: str, found: Any) -> UsageError:
     return UsageError(
         f"{optimiser} needs its settings in a dictionary",
         where=user_frame(),
-        found=_brief(found),
-        expected=f'{optimiser}({{"lr": 0.01}})',
+        found=f"{optimiser}({_called(found)})",
+        expected="settings by their names",
+        remedy=f'write {optimiser}({{"lr": 0.01}})',
     )
 
 
@@ -1603,6 +1614,7 @@ def learning_rate(optimiser: str, found: Any) -> UsageError:
         where=user_frame(),
         found=f"lr={_brief(found)}",
         expected="a positive number",
+        remedy=f'write {optimiser}({{"lr": 0.01}})',
     )
 
 
@@ -1692,6 +1704,16 @@ def shape_from_numbers(operation: str, where: Where | None) -> CaptureError:
         where,
         "a result whose shape depends on numbers, as of x[x > 0] or nonzero",
         "keep every row and mask: torch.where(condition, x, 0.), or handlers.mask",
+    )
+
+
+def optimiser_not_captured(optim: Any) -> CaptureError:
+    return CaptureError(
+        f"a step of {optim!r} cannot be captured",
+        where=user_frame(),
+        expected="an optimiser of pplkit.optim, whose step is a function of its inputs: Adam, "
+        "ClippedAdam, AdamW, SGD, RMSprop, Adagrad",
+        remedy="use one of these, or run the inference as it is",
     )
 
 
@@ -1785,7 +1807,9 @@ def unknown_return_site(name: str, known: list[str]) -> UsageError:
         f"return_sites names {name!r}, which the model does not have",
         site=name,
         where=user_frame(),
-        found=nearest(name, known),
+        found=f"return_sites=[..., {name!r}, ...]",
+        expected=f"names that the model has: {_those(known)}",
+        remedy=said if (said := nearest(name, known)).startswith("did") else "use one of these",
     )
 
 

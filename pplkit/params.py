@@ -132,6 +132,10 @@ class ParamStore:
         if known is None:
             if init is None:
                 raise errors.param_without_value(name, list(self._entries), where)
+            if not isinstance(constraint, constraints.Constraint):
+                raise errors.wrong_argument(
+                    "param", "constraint=", constraint, "a constraint", "write constraints.positive"
+                )
             self._create(name, init, constraint, event_dim, where)
             self._clock += 1
             self._fresh[name] = self._clock

@@ -270,15 +270,16 @@ class _Rows(Handler):
             msg.value = msg.value.index_select(dim, self.indices.to(msg.value.device))
 
     def ended_by(self, fault: BaseException, tb) -> None:
-        if type(fault) is RuntimeError and str(fault).startswith("Boolean value of Tensor with"):
-            raise errors.branch_on_rows(self.frame, fault, tb) from fault
+        if (told := errors.one_number_of_rows(self.frame, fault, tb)) is not None:
+            raise told from fault
 
     def _widened(self, msg: Message) -> Distribution:
         """The distribution, with this plate's rows at this plate's dimension."""
         frame, shape = self.frame, list(msg.fn.batch_shape)
         shape = [1] * (-frame.dim - len(shape)) + shape
         if shape[frame.dim] not in (1, frame.size):
-            errors.tell(errors.plate_against_distribution(msg, frame, shape[frame.dim]))
+            found = shape[frame.dim]
+            errors.tell(errors.plate_against_distribution(msg, frame, found, open_plates()))
             shape[frame.dim] = frame.size
             return mending.stand_in(msg.fn, shape)
         shape[frame.dim] = frame.size

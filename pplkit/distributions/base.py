@@ -317,8 +317,12 @@ TorchDistribution = Distribution  # as Pyro calls the class that a user's own fa
 
 def _drawn(self: Distribution, draw: Callable, sample_shape) -> Tensor:
     checks.parameters(self)
+    try:
+        sample_shape = torch.Size(sample_shape)
+    except TypeError as fault:
+        raise errors.sample_shape_not_a_shape(sample_shape) from fault
     with drawing(), fresh_draws():
-        value = draw(torch.Size(sample_shape))
+        value = draw(sample_shape)
     self._seen = ref(value)
     return value
 
