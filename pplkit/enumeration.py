@@ -72,7 +72,7 @@ class Dims:
         default_factory=dict
     )  # what a site's value depends on
     depths: dict[str, int] = field(default_factory=dict)  # how many markov loops a site stands in
-    sizes: dict[str, int] = field(default_factory=dict)  # of the enumerated variables
+    given: dict[str, tuple[int, int]] = field(default_factory=dict)  # dimension and size, by site
 
     def __post_init__(self):
         self.lowest = self.first
@@ -103,7 +103,7 @@ class Dims:
             dim = next(d for d in range(self.first, self.lowest - 1, -1) if d not in taken)
         self.lowest = min(self.lowest, dim - 1)
         if -dim > _MOST_DIMS:
-            raise errors.too_many_dimensions(msg, len(self.sizes))
+            raise errors.too_many_dimensions(msg, len(self.given))
         return dim
 
 
@@ -125,13 +125,24 @@ class Enumerating(Handler):
         if msg.value is not None:  # another run's, with the dimensions that it had there
             seen.update(self.dims.values.get(msg.name, {}))
         elif strategy(msg) == "parallel":
+            self._check_rows(msg, seen)
             values = alternatives(msg)
             dim = self.dims.allocate(msg)
             msg.value = _moved(msg, values, dim)
             msg.infer["_enumerate_dim"] = dim
             msg.fn._seen = ref(msg.value)  # inside the support: the support is where they are from
-            self.dims.sizes[msg.name] = len(values)
+            self.dims.given[msg.name] = dim, len(values)
             seen[dim] = msg.name
+
+    def _check_rows(self, msg: Message, seen: dict[int, str]) -> None:
+        """Raise if a site has rows of no plate: they would be taken for its values."""
+        shape = msg.fn.batch_shape
+        plates = {frame.dim for frame in msg.plates if frame.vectorized}
+        for dim in range(-len(shape), 0):
+            if shape[dim] != 1 and dim not in plates and dim not in seen:
+                if dim <= self.dims.first:
+                    raise errors.dimension_out_of_scope(msg, dim, shape[dim])
+                raise errors.rows_without_plate(msg, dim, shape[dim])
 
     def postprocess_message(self, msg: Message) -> None:
         if msg.type != "sample" or msg.is_observed or not isinstance(msg.value, Tensor):
@@ -143,8 +154,17 @@ class Enumerating(Handler):
         if "_markov_scope" not in msg.infer:
             self.dims.everywhere.update(exposed)
 
-    def __exit__(self, exc_type, exc, tb) -> None:
-        super().__exit__(exc_type, exc, tb)
+    def ended_by(self, fault: BaseException, tb) -> None:
+        """Add to an error about shapes which dimensions are enumeration's."""
+        words = ("shape", "size", "broadcast", "dimension", "index")
+        ours = isinstance(fault, errors.PplkitError)
+        kinds = errors.ShapeError if ours else (RuntimeError, ValueError, IndexError)
+        if (
+            self.dims.given
+            and isinstance(fault, kinds)
+            and any(word in str(fault).lower() for word in words)
+        ):
+            errors.add_enumerated(fault, self.dims.given)
 
 
 def strategy(msg: Message) -> str | None:
@@ -175,8 +195,6 @@ def _moved(msg: Message, values: Tensor, dim: int) -> Tensor:
     event_shape = msg.fn.event_shape
     batch = values.shape[1 : values.dim() - len(event_shape)]
     batch = (1,) * (-dim - len(batch)) + tuple(batch)
-    if batch[dim] != 1:
-        raise errors.dimension_out_of_scope(msg, dim, batch[dim])
     at = len(batch) + dim
     values = values.reshape(values.shape[:1] + batch + event_shape).transpose(0, 1 + at)
     return values.squeeze(0)

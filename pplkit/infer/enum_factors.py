@@ -25,7 +25,7 @@ from ..distributions import (
     OrderedLogistic,
 )
 from ..effects import Message, PlateFrame, scale_and_mask
-from ..ops.elimination import Elimination, Factor, largest, log_sum, looked_up, named
+from ..ops.elimination import CannotSum, Elimination, Factor, largest, log_sum, looked_up, named
 from ..ops.elimination import without as reduced
 from ..trace import Trace
 
@@ -132,7 +132,7 @@ class Joint:
                 raise errors.dimension_out_of_scope(site, dim, size)
         if any(dim in self.sites for dim in factor.dims):
             if isinstance(site.scale, Tensor) and site.scale.dim():
-                raise errors.different_scales([site.scale])
+                raise errors.different_scales(site, [], [site.scale])
             self.factors.append(factor._replace(scale=_number(site.scale)))
             return
         if own:  # of one value alone
@@ -144,7 +144,12 @@ class Joint:
     def eliminate(self, reduce=log_sum) -> tuple[Elimination, list[Factor]]:
         """Sum the variables out; returns how, and what is left: a term for each separate part."""
         run = Elimination(self.sizes, reduce)
-        return run, run.contract(self.factors, self.homes, self.fixed, self.plates)
+        try:
+            return run, run.contract(self.factors, self.homes, self.fixed, self.plates)
+        except CannotSum as fault:
+            site = next(self.sites[name] for name in fault.names if name in self.sites)
+            names = [name for name in fault.names if name in self.homes or name in self.fixed]
+            raise getattr(errors, fault.reason)(site, names, fault.found) from None
 
     def summed(self) -> list[Cost]:
         """The logarithm of the sum over all values of the variables, as summands of the ELBO."""
@@ -155,7 +160,9 @@ class Joint:
             scaled = term.tensor
             if not (isinstance(term.scale, float) and term.scale == 1.0):
                 scaled = scaled * term.scale
-            costs.append(Cost(term._replace(tensor=scaled), frozenset(self.plates.intersection(term.dims))))
+            costs.append(
+                Cost(term._replace(tensor=scaled), frozenset(self.plates.intersection(term.dims)))
+            )
         return costs
 
     # -- answers -----------------------------------------------------------------------------

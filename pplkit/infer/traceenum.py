@@ -253,9 +253,8 @@ class _Weight(NamedTuple):
     """What a site of the guide does to the terms that depend on it."""
 
     factor: Factor  # a log-probability
+    site: Message
     plates: frozenset[str]
-    loops: frozenset[tuple[str, int]]
-    total: int = 1  # how many runs a sequential site takes
 
 
 class Weights:
@@ -269,8 +268,8 @@ class Weights:
         self.first = first
         self.homes: dict[str, frozenset[str]] = {}  # the enumerated variables' plates
         self.summed: dict[str, _Weight] = {}
-        self.sequential: list[tuple[str, _Weight]] = []
-        self.scored: list[tuple[str, _Weight]] = []
+        self.sequential: list[_Weight] = []
+        self.scored: list[_Weight] = []
         for site in guide_trace.sites("sample"):
             self._add(site)
 
@@ -282,9 +281,9 @@ class Weights:
             return
         number = site.infer.get("num_samples") if how == "parallel" else None
         log_prob = site.log_prob if _counts_once(site) else site.unscaled_log_prob
-        weight = _Weight(table(site, log_prob, self.first), plates, loops_of(site))
+        weight = _Weight(table(site, log_prob, self.first), site, plates)
         if how == "sequential":
-            self.sequential.append((name, weight._replace(total=site.infer["_enum_total"])))
+            self.sequential.append(weight)
         elif how == "parallel" and number is None:
             if name in weight.factor.dims:
                 self.homes[name], self.summed[name] = plates, weight
@@ -296,7 +295,7 @@ class Weights:
             if not site.fn.has_rsample:
                 score = weight.factor.tensor - weight.factor.tensor.detach()
                 factor = weight.factor._replace(tensor=score)
-                self.scored.append((name, weight._replace(factor=factor)))
+                self.scored.append(weight._replace(factor=factor))
 
     def expected(self, costs: list[Cost]) -> Tensor:
         """The costs' expectation, summed; its gradient includes the scores'."""
@@ -309,8 +308,8 @@ class Weights:
             queries = []  # (cost, the variables it is averaged over, score or None)
             for cost in group:
                 queries.append((cost, self._variables(cost.factor), None))
-                for name, weight in self.scored:
-                    if self._scores(name, weight, cost):
+                for weight in self.scored:
+                    if self._scores(weight, cost):
                         names = self._variables(cost.factor) | self._variables(weight.factor)
                         queries.append((cost, names, weight))
             tables = self._tables(plates, {names for _, names, _ in queries if names})
@@ -324,24 +323,28 @@ class Weights:
     def _counted(self, cost: Cost) -> Cost:
         """A cost times the probabilities of the sequential sites, in this run of many."""
         inside, share = [], 1.0
-        for name, weight in self.sequential:
+        for weight in self.sequential:
             if weight.plates <= cost.plates:
                 inside.append(weight.factor)
             elif weight.plates <= cost.plates | cost.factor.reach:
-                raise errors.guide_inside_plate(name, sorted(weight.plates - cost.plates))
+                inner = sorted(weight.plates - cost.plates)
+                raise errors.guide_inside_plate(weight.site, [weight.site.name], inner)
             else:
-                share /= weight.total  # it is there in each of the runs
+                share /= weight.site.infer["_enum_total"]  # it is there in each of the runs
         factor = cost.factor
         for weight in inside:
             factor = _times(factor, weight._replace(tensor=weight.tensor.exp()))
         return cost._replace(factor=factor._replace(tensor=factor.tensor * share))
 
-    def _scores(self, name: str, weight: _Weight, cost: Cost) -> bool:
+    def _scores(self, weight: _Weight, cost: Cost) -> bool:
+        """Whether a draw of the guide may influence a cost."""
+        name = weight.site.name
         if not weight.plates <= cost.plates | cost.factor.reach:
             return False
         if name in self.homes and name not in cost.factor.dims:
             return False  # a term of none of the draws
-        return not any(n == m and i != j for n, i in weight.loops for m, j in cost.loops)
+        loops = loops_of(weight.site)
+        return not any(n == m and i != j for n, i in loops for m, j in cost.loops)
 
     def _tables(self, plates: frozenset[str], queries: set[frozenset[str]]):
         """The joint probabilities of groups of enumerated variables, in each row of plates."""

@@ -30,6 +30,20 @@ _LARGE = 10**8  # elements; a larger table is told of
 _HARD = 10**6  # elements; from here a better order of the variables is worth looking for
 
 
+class CannotSum(Exception):
+    """Factors that cannot be summed one variable at a time.
+
+    Attributes:
+        reason: the name of an error in `pplkit.errors`.
+        names: of the variables that it is about.
+        found: what stands in the way: plates, or scales.
+    """
+
+    def __init__(self, reason: str, names: list[str], found: list):
+        super().__init__(reason, names, found)
+        self.reason, self.names, self.found = reason, names, found
+
+
 class Factor(NamedTuple):
     """A table of log-weights."""
 
@@ -86,10 +100,8 @@ def joined(factors: Sequence[Factor]) -> Factor:
 def _common_scale(factors: Sequence[Factor]) -> Any:
     first = factors[0].scale
     for factor in factors[1:]:
-        if factor.scale is not first and (
-            isinstance(first, Tensor) or isinstance(factor.scale, Tensor) or factor.scale != first
-        ):
-            raise errors.different_scales([first, factor.scale])
+        if factor.scale is not first and (float(factor.scale) != float(first)):
+            raise CannotSum("different_scales", list(factor.dims), [first, factor.scale])
     return first
 
 
@@ -219,7 +231,7 @@ class Elimination:
             the plates that all of the part stands in.
 
         Raises:
-            ModelError: plates that cross in a way that cannot be summed row by row.
+            CannotSum: plates that cross in a way that cannot be summed row by row.
         """
         plates, waiting, done = frozenset(plates), defaultdict(list), []
         for factor in factors:
@@ -235,15 +247,16 @@ class Elimination:
                         continue
                     outside = frozenset().union(*(homes[name] for name in rest))
                     if not outside < leaf:
-                        raise errors.crossing_plates(rest, sorted(leaf))
-                    waiting[outside].append(self._multiplied(term, leaf - outside, fixed))
+                        raise CannotSum("crossing_plates", rest, sorted(leaf))
+                    waiting[outside].append(self._multiplied(term, leaf - outside, homes, fixed))
         return done
 
-    def _multiplied(self, term: Factor, rows: frozenset[str], fixed) -> Factor:
+    def _multiplied(self, term: Factor, rows: frozenset[str], homes, fixed) -> Factor:
         """The product over the rows of plates."""
         for name in term.dims:
             if fixed.get(name, frozenset()) & rows:
-                raise errors.guide_inside_plate(name, sorted(rows))
+                names = [dim for dim in term.dims if dim in homes]
+                raise CannotSum("guide_inside_plate", [name, *names], sorted(rows))
         made = self._made.get(id(term.tensor))
         at = [term.dims.index(name) for name in rows]
         left = tuple(dim for dim in term.dims if dim not in rows)
