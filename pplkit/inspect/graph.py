@@ -82,8 +82,10 @@ def render_model(
 
     Circles are variables, shaded where they are observed, half shaded where only some of their rows
     are. A box around them is a plate, with its name and size; a dashed box one that is looped over.
-    A dot is a parameter, a square a factor, a dashed circle a computed value. A long series of
-    numbered variables is drawn as its first two, one for all those between, and its last.
+    A dot is a parameter, or all those of a module, a square a factor, a dashed circle a computed
+    value. A long series of numbered variables is drawn as its first two, one for all those between,
+    and its last. Two plates that cross overlap; where more do, one plate is drawn in several boxes
+    of its name.
 
     The model runs once; parameters and random streams are left as they were. Without pygraphviz
     there is no picture, but structure and text.
@@ -210,8 +212,9 @@ class ModelGraph:
                 above = [*above[:6], f"and {len(above) - 6} others"]
             facts = self.nodes[node.names[0]]
             within = ", ".join(map(plain, facts["plates"]))
-            label = plain(node.names[0]) if len(node.names) == 1 else node.label
-            rows.append((label, node.kind, _described(facts), ", ".join(above), within))
+            alone = len(node.names) == 1 and not _module(node.names[0], facts)
+            label = plain(node.names[0]) if alone else node.label
+            rows.append((label, node.kind, _described(facts, node), ", ".join(above), within))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         lines += [f"plate {plain(n)}: {_rows(p)}" for n, p in self.plates.items() if p["nodes"]]
@@ -334,7 +337,7 @@ class ModelGraph:
         for node in _folded(self).nodes.values():
             facts = self.nodes[node.names[0]]
             sign = ":" if node.kind == "param" else " ~"
-            if described := _described(facts):
+            if described := _described(facts, node):
                 notes.append(short(f"{node.label}{sign} {described}", 90))
         return notes
 
@@ -428,9 +431,11 @@ def _add(nodes: dict[str, dict], name: str, node: dict) -> None:
 # -- in words -------------------------------------------------------------------------------------
 
 
-def _described(facts: dict) -> str:
+def _described(facts: dict, node: Node) -> str:
     """A node's distribution with its arguments, or its constraint."""
     if facts["kind"] == "param":
+        if _module(node.names[0], facts):
+            return f"a module's {len(node.names)}"
         return facts["constraint"]
     if facts["distribution"] == "Deterministic":
         return ""
@@ -458,24 +463,26 @@ MANY = 6  # of a series; from here on the middle of it is folded
 
 
 def _folded(graph: ModelGraph) -> Picture:
-    """What is drawn, not yet placed: long series of numbered names have their middle folded."""
+    """What is drawn, not yet placed: long series are folded, and so are a module's parameters."""
     series: dict[tuple, list[str]] = {}
     for name, facts in graph.nodes.items():
-        family = (re.sub(r"\d+", "0", name), facts["kind"], facts["distribution"])
-        series.setdefault((*family, *facts["plates"]), []).append(name)
-    groups = {}
+        like = _module(name, facts) or re.sub(r"\d+", "0", name)
+        family = (like, facts["kind"], facts["distribution"], *facts["plates"])
+        series.setdefault(family, []).append(name)
+    groups: dict[str, list[str]] = {}
     for names in series.values():
         parts = [[name] for name in names]
-        if len(names) > MANY:
+        if _module(names[0], graph.nodes[names[0]]):
+            parts = [names]
+        elif len(names) > MANY:
             parts = [names[:1], names[1:2], names[2:-1], names[-1:]]
         groups |= {part[0]: part for part in parts}
     first = {name: part[0] for part in groups.values() for name in part}
     keys = {name: f"n{i}" for i, name in enumerate(n for n in graph.nodes if n in groups)}
     nodes = {}
     for name, key in keys.items():
-        label = " … ".join(
-            short(plain(n)) for n in dict.fromkeys((groups[name][0], groups[name][-1]))
-        )
+        ends = dict.fromkeys((groups[name][0], groups[name][-1]))
+        label = _module(name, graph.nodes[name]) or " … ".join(short(plain(n)) for n in ends)
         nodes[key] = Node(key, groups[name], label, graph.nodes[name]["kind"])
     edges = dict.fromkeys((keys[first[a]], keys[first[b]]) for a, b in graph.edges)
     edges = [(tail, head) for tail, head in edges if tail != head]
@@ -492,6 +499,12 @@ def _folded(graph: ModelGraph) -> Picture:
     chains = [[keys[n] for n in names if n in keys] for names in series.values()]
     chains = [c for c in chains if any(pair in set(edges) for pair in itertools.pairwise(c))]
     return Picture(nodes, edges, plates, chains, _readings(nodes, edges, chains))
+
+
+def _module(name: str, facts: dict) -> str:
+    """The name that a parameter's module has, in the picture; nothing where there is none."""
+    module, mark, _ = name.partition("$$$")
+    return short(plain(module)) if mark and facts["kind"] == "param" else ""
 
 
 def _readings(nodes: dict[str, Node], edges: list, chains: list) -> set[str]:

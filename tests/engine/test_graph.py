@@ -22,6 +22,7 @@ from pplkit.inspect.drawing import short
 from pplkit.inspect.layout import Node as Shape
 from pplkit.inspect.layout import Picture, arrange
 from pplkit.inspect.layout import Plate as Frame
+from tests.models import ENTRIES, backend
 from tools import model_picture
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -310,6 +311,19 @@ def test_a_long_series_is_folded():
     assert "x_3" in texts(render_model(hidden_markov, (6,)))
 
 
+def test_a_modules_parameters_are_drawn_as_one():
+    layer = torch.nn.Linear(2, 3)
+
+    def model():
+        transform = pplkit.module("layer", layer)
+        sample("x", dist.Normal(transform(torch.ones(2)), 1.0).to_event(1))
+
+    graph = render_model(model, render_params=True)
+    assert graph.edges == [("layer$$$weight", "x"), ("layer$$$bias", "x")]
+    assert texts(graph) == ["layer", "x"]
+    assert "layer  param   a module's 2" in str(graph)
+
+
 def test_hundreds_of_variables_that_all_depend_on_each_other_are_drawn():
     """Unlike names, so that nothing is folded: 300 variables, 44,850 arrows."""
     letters = "abcdefghij"
@@ -339,9 +353,9 @@ def texts(graph) -> list[str]:
 
 
 MODELS = {
-    "eight_schools": model_picture.graph,
-    "mixture": lambda: render_model(mixture, (torch.zeros(5),)),
-    "hidden_markov": lambda: render_model(hidden_markov, (4,)),
+    "readme": model_picture.graph,
+    "a_mixture": lambda: render_model(mixture, (torch.zeros(5),)),
+    "markov": lambda: render_model(hidden_markov, (4,)),
     "latent_dirichlet": lambda: render_model(latent_dirichlet),
     "item_response": lambda: render_model(item_response),
     "everything": lambda: render_model(
@@ -353,12 +367,18 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+def of_the_corpus(name):
+    program = ENTRIES[name].build(backend("pplkit"))
+    return render_model(program.model, program.args, render_deterministic=True)
+
+
+@pytest.mark.parametrize("name", [*MODELS, *ENTRIES])
 def test_nothing_is_drawn_outside_its_plates_or_over_another(name):
-    graph = MODELS[name]()
+    pplkit.clear_param_store()
+    graph = MODELS[name]() if name in MODELS else of_the_corpus(name)
     graph.svg()
     picture = graph._arranged
-    nodes = {node.names[0]: node for node in picture.nodes.values()}
+    nodes = picture.nodes
     for one in nodes.values():
         x0, y0, x1, y1 = one.box()
         assert 0 <= x0 < x1 <= picture.width and 0 <= y0 < y1 <= picture.height
@@ -368,9 +388,9 @@ def test_nothing_is_drawn_outside_its_plates_or_over_another(name):
     for frame in picture.plates:
         left, top, right, bottom = frame.box
         assert right - left >= frame.label_width
-        for member, node in nodes.items():
+        for node in nodes.values():
             x0, y0, x1, y1 = node.box()
-            if member in graph.plates[frame.name]["nodes"]:
+            if node.names[0] in graph.plates[frame.name]["nodes"]:
                 assert left < x0 and x1 < right and top < y0 and y1 < bottom
             else:
                 assert x1 < left or right < x0 or y1 < top or bottom < y0
