@@ -126,19 +126,9 @@ def warn(warning: PplkitWarning) -> None:
     if (noted := _NOTED.get()) is not None:
         noted.append(warning)
         return
-    where = warning.where or user_frame() or Where("<unknown>", 0)
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
-        frame = frame.f_back
-    scope = frame.f_globals  # where Python remembers what it has shown
-    warnings.warn_explicit(
-        warning,
-        type(warning),
-        _notebook_cell(where.filename) or where.filename,
-        where.line,
-        module=scope.get("__name__"),
-        registry=scope.setdefault("__warningregistry__", {}),
-    )
+    from . import tracebacks
+
+    tracebacks.show(warning)
 
 
 # Where `check` runs a program: what it has found so far. Elsewhere None.

@@ -1,8 +1,8 @@
-"""Tracebacks for a notebook: the user's own lines, without the engine's.
+"""How errors and warnings are shown, in a notebook the same whenever and wherever it runs.
 
 IPython asks an exception for its `_render_traceback_`, if it has one. Ours answer with the lines
-that the user wrote and the message, which are the same whenever and wherever the notebook runs.
-Elsewhere Python's tracebacks are as always.
+that the user wrote and the message, without the engine's lines. Elsewhere Python's tracebacks are
+as always.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import linecache
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 
 from . import errors
-from .errors import PplkitError, Where
+from .errors import PplkitError, PplkitWarning, Where
 
 _LIBRARIES = tuple(
     os.path.realpath(sysconfig.get_path(kind)) + os.sep
@@ -102,3 +103,57 @@ def _is_users(filename: str, module: str) -> bool:
     if errors._notebook_cell(filename) is not None:
         return True
     return not os.path.realpath(filename).startswith(_LIBRARIES)
+
+
+# -- warnings ------------------------------------------------------------------------------------
+
+_SHOWN: list[tuple[list, set]] = []  # with a list of filters, what has been shown under it
+
+
+def show(warning: PplkitWarning) -> None:
+    """Show a warning at its place in the user's code, once for each place; see `errors.warn`."""
+    where = warning.where or errors.user_frame() or Where("<unknown>", 0)
+    module = _user_module()
+    if _known(warning, where, module):
+        return
+    file = errors._notebook_cell(where.filename) or where.filename
+    warnings.warn_explicit(warning, type(warning), file, where.line, module=module)
+
+
+def _user_module() -> str:
+    frame = sys._getframe(1)
+    while frame.f_back is not None and errors.is_engine(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame.f_globals.get("__name__") or "<unknown>"
+
+
+def _known(warning: PplkitWarning, where: Where, module: str) -> bool:
+    """Whether it has been shown and Python's filters would show it once.
+
+    Python has a memory of its own, but forgets all whenever somebody enters or leaves
+    `warnings.catch_warnings`, as torch may at every step of an inference.
+    """
+    filters, text = warnings.filters, str(warning)
+    actions = (
+        action
+        for action, message, kind, modules, line in filters
+        if isinstance(warning, kind)
+        and _fits(message, text)
+        and _fits(modules, module)
+        and line in (0, where.line)
+    )
+    if next(actions, warnings.defaultaction) not in ("default", "module", "once"):
+        return False
+    shown = next((shown for known, shown in _SHOWN if known is filters), None)
+    if shown is None:
+        shown = set()
+        _SHOWN.append((filters, shown))
+        del _SHOWN[:-8]  # other lists are those of blocks that have ended
+    key = (where, text)
+    known = key in shown
+    shown.add(key)
+    return known
+
+
+def _fits(pattern, text: str) -> bool:
+    return pattern is None or (pattern == text if isinstance(pattern, str) else pattern.match(text))

@@ -202,3 +202,21 @@ def test_in_a_notebook_a_warning_shows_no_path():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stderr == "Cell In [2]:2: PplkitWarning: odd\n  where:    Cell In [2], line 2\n"
+
+
+def test_a_warning_in_a_loop_is_shown_once_whoever_meddles_with_filters():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            warned()
+            with warnings.catch_warnings():  # as torch does
+                warnings.simplefilter("ignore")
+                warned()
+        assert len(shown) == 1
+        warnings.simplefilter("always")
+        warned()
+        assert len(shown) == 2
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("default")
+        warned()
+        assert len(shown) == 1
