@@ -93,10 +93,12 @@ class SVI:
                 raise errors.wrong_argument("SVI", f"{label}=", thing, "a function", called)
         self.optim = as_optimizer(optim)
         if self.optim is None:
-            raise errors.wrong_argument("SVI", "optim=", optim, 'as optim.Adam({"lr": 0.01})')
+            made = 'give one of pplkit.optim, as Adam({"lr": 0.01})'
+            raise errors.wrong_argument("SVI", "optim=", optim, "an optimiser", made)
         usable = hasattr(loss, "loss_and_surrogate") or callable(loss)
         if isinstance(loss, type) or not usable:
-            raise errors.wrong_argument("SVI", "loss=", loss, "an instance, as Trace_ELBO()")
+            made = "make one of its class, with brackets: Trace_ELBO()"
+            raise errors.wrong_argument("SVI", "loss=", loss, "an instance", made)
         if params is not None and not isinstance(params, ParamStore):
             raise errors.wrong_argument("SVI", "params=", params, "a ParamStore, as ParamStore()")
         self.model, self.guide, self.loss, self.params = model, guide, loss, params
