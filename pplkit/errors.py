@@ -1167,7 +1167,7 @@ def guide_site_missing(guide_msg: Message, model_names: list[str], there=None) -
         found = f"the guide samples {name!r}; in the model ({there.where}) it is {kind}"
         remedy = f"leave {name!r} out of the guide: it is for what the model draws"
     return ModelError(
-        f"Found vars in guide but not in model: {{{name!r}}}",
+        f"Found non-auxiliary vars in guide but not model: {{{name!r}}}",
         site=name,
         where=guide_msg.where,
         found=found,
@@ -1195,7 +1195,7 @@ def model_site_missing(
             f"or add sample({name!r}, ...) to the guide"
         )
     return ModelError(
-        f"Found non-auxiliary vars in model but not in guide: {{{name!r}}}",
+        f"Found vars in model but not guide: {{{name!r}}}",
         site=name,
         where=msg.where,
         found=found,
@@ -1246,8 +1246,11 @@ def guide_shape(msg: Message, guide_msg: Message) -> ShapeError:
         remedy = f"put the guide's statement in plate {missing[0]!r} too"
     elif extra := [name for name in theirs if name not in ours]:
         remedy = f"take the guide's statement out of plate {extra[0]!r}, where the model's is not"
+    parts = (len(msg.fn.event_shape), len(guide_msg.fn.event_shape))
     return ShapeError(
-        f"Model and guide shapes disagree at site {msg.name!r}",
+        f"Model and guide event_dims disagree at site {msg.name!r}: {parts[0]} vs {parts[1]}"
+        if event
+        else f"Model and guide shapes disagree at site {msg.name!r}",
         site=msg.name,
         where=guide_msg.where,
         found=f"in the guide {_family(guide_msg.fn)}: {said(guide_msg)}",

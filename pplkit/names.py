@@ -97,7 +97,9 @@ def given_names(
     handler: Any, names: Iterable[str], acts_on, met_if_hidden: bool = False
 ) -> Names | None:
     """The names that a user gave a handler; None if the engine itself made the handler."""
-    made_in = sys._getframe(2).f_code.co_filename
-    if errors.is_engine(made_in):
+    caller = sys._getframe(2)  # who called the handler's class, by way of its metaclass
+    if caller.f_code is getattr(type(type(handler)).__call__, "__code__", None):
+        caller = caller.f_back
+    if errors.is_engine(caller.f_code.co_filename):
         return None
     return Names(type(handler).__name__, names, acts_on, met_if_hidden)
