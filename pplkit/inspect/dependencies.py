@@ -12,8 +12,9 @@ leaves torch (`.item()`, `.numpy()`, a branch of the program) loses them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .. import errors
 from ..effects import Handler, Message, PlateFrame
 from ..handlers import seed, trace
 from ..params import get_param_store
@@ -297,6 +299,12 @@ def family_of(fn: Any) -> str:
     return type(unwrapped(fn)).__name__
 
 
+def _uncompiled():
+    """A context in which compiled functions run as they are written, their operations in view."""
+    known = "torch._dynamo" in sys.modules  # else there is none; and to import it takes seconds
+    return torch.compiler.set_stance("force_eager") if known else nullcontext()
+
+
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """A run inside leaves parameters and torch's random streams as they were."""
@@ -317,10 +325,16 @@ def survey(model: Callable, args: tuple | None = None, kwargs: dict | None = Non
     >>> found.statements["y"].parents, found.statements["y"].arguments
     (['x'], {'loc': 'f(x)', 'scale': '1'})
     """
+    if args is not None and not isinstance(args, (tuple, list)):
+        raise errors.wrong_argument("the graph of a model", "model_args=", args, "a tuple, as (data,)")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        expected = 'a dictionary, as {"data": data}'
+        raise errors.wrong_argument("the graph of a model", "model_kwargs=", kwargs, expected)
     marks = Marks()
     surveyor = _Surveyor(marks)
     with ExitStack() as stack:
-        for each in (_undisturbed(), marks, _Numbers(marks), surveyor, seed(rng_seed=0)):
+        watching = (_undisturbed(), _uncompiled(), marks, _Numbers(marks), surveyor)
+        for each in (*watching, seed(rng_seed=0)):
             stack.enter_context(each)
         trace(model).get_trace(*(args or ()), **(kwargs or {}))
     return Survey(surveyor.found, surveyor.plates)

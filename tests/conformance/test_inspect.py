@@ -7,11 +7,13 @@ through.
 import inspect as signatures
 
 import pyro
+import pyro.infer.autoguide
 import pyro.infer.inspect
 import pyro.infer.reparam
 import pytest
 import torch
 
+import pplkit.infer.autoguide
 import pplkit.infer.inspect
 import pplkit.infer.reparam
 from tests.models import ENTRIES, backend
@@ -409,9 +411,59 @@ def test_dependencies_that_pyro_gets_wrong(model, function):
     assert direct(of_pyro(function, lambda: model(PYRO)), "y") != MENDED[model]
 
 
+def derivative(ppl):
+    a = ppl.sample("a", ppl.dist.Normal(1.0, 1.0))
+    x = a.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(x**3, x)
+    ppl.sample("y", ppl.dist.Normal(slope, 1.0), obs=torch.tensor(0.0))
+
+
+def recurrent_network(ppl):
+    a = ppl.sample("a", ppl.dist.Normal(torch.zeros(4, 1, 1), 1.0).to_event(3))
+    out, _ = torch.nn.LSTM(1, 2)(a)
+    ppl.sample("y", ppl.dist.Normal(out.sum(), 1.0), obs=torch.tensor(0.0))
+
+
+def compiled_function(ppl):
+    a = ppl.sample("a", ppl.dist.Normal(0.0, 1.0))
+    ppl.sample("y", ppl.dist.Normal(COMPILED(a), 1.0), obs=torch.tensor(0.0))
+
+
+COMPILED = torch.compile(lambda x: x.sin() * 2, backend="eager")
+
+
 @every_function
-def test_dependencies_pass_through_vmap(function):
-    assert direct(of_ours(function, lambda: vectorised_map(OURS)), "y") == {"a"}
+@pytest.mark.parametrize(
+    "model",
+    [vectorised_map, derivative, recurrent_network, compiled_function],
+    ids=lambda model: model.__name__,
+)
+def test_dependencies_pass_through_what_torch_does_inside(model, function):
+    """Whether Pyro sees them there depends on its version and on torch's."""
+    assert direct(of_ours(function, lambda: model(OURS)), "y") == {"a"}
+
+
+GUIDES = [
+    "AutoDelta", "AutoNormal", "AutoDiagonalNormal", "AutoMultivariateNormal",
+    "AutoLowRankMultivariateNormal",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_guides_made_from_a_model(guide):
+    """Pyro sees but some of the parameters of a guide made from a model, and no constraint."""
+    ours = getattr(pplkit.infer.autoguide, guide)(lambda: eight_schools(OURS))
+    theirs = getattr(pyro.infer.autoguide, guide)(lambda: eight_schools(PYRO))
+    pplkit.clear_param_store()
+    assert of_ours("get_dependencies", ours) == of_pyro("get_dependencies", theirs)
+    found = of_ours("get_model_relations", ours)
+    expected = of_pyro("get_model_relations", theirs)
+    read, known = found.pop("sample_param"), expected.pop("sample_param")
+    assert all(set(known[site]) <= set(read[site]) for site in known)
+    params = found.pop("param_constraint")
+    assert {name for names in read.values() for name in names} == set(params)
+    assert params.keys() == expected.pop("param_constraint").keys()
+    assert found == expected
 
 
 def reparameterised(ppl):

@@ -221,6 +221,16 @@ def drawing(scale=1.0):
 
 
 @pytest.mark.parametrize("look", [render_model, get_dependencies, get_model_relations])
+def test_arguments_that_are_no_tuple(look):
+    """`look(model, data)`, as one would call the model."""
+    with pytest.raises(PplkitError, match=r"expected: +a tuple, as \(data,\)") as caught:
+        look(mixture, torch.zeros(5))
+    assert "test_graph.py" in str(caught.value)
+    with pytest.raises(PplkitError, match="a dictionary"):
+        look(mixture, model_kwargs=torch.zeros(5))
+
+
+@pytest.mark.parametrize("look", [render_model, get_dependencies, get_model_relations])
 def test_looking_at_a_model_leaves_everything_as_it_was(look):
     pplkit.clear_param_store()
     before = torch.random.get_rng_state()
