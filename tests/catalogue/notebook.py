@@ -21,7 +21,8 @@ from .run import Outcome, brief, namespace
 def answer(shell: InteractiveShell, case: Case) -> dict:
     """`kind` and `text` as in `Outcome`, and all that the cell has shown."""
     pplkit.clear_param_store()
-    shell.reset(new_session=False)
+    shell.user_ns.clear()  # `reset` would also collect garbage, for half a second
+    shell.init_user_ns()
     shell.execution_count = 1
     shell.push(namespace("pplkit"))
     torch.manual_seed(0)
