@@ -414,6 +414,8 @@ def _shapes_of(site: Message) -> list[tuple[str, list[int], list[int]]]:
 
 _LINE = "2px solid currentColor"
 _STYLE = """<style>
+html[data-theme] .cell_output .text_html:has(> .pplkit) {
+  background: transparent !important; color: inherit !important}
 .pplkit.pplkit-trace {overflow-x: auto; max-width: 100%}
 .pplkit.pplkit-trace table {border-collapse: collapse; border: none; margin: 0; width: auto;
   font-size: 0.9em; line-height: 1.35; color: inherit; table-layout: auto; display: table}
@@ -423,7 +425,7 @@ _STYLE = """<style>
 .pplkit.pplkit-trace thead th[scope] {font-weight: bold; vertical-align: bottom}
 .pplkit.pplkit-trace tbody tr > *, .pplkit.pplkit-trace tfoot tr > * {
   border-top: 1px solid rgba(128, 128, 128, 0.35)}
-.pplkit.pplkit-trace .wrap {white-space: normal; min-width: 6em}
+.pplkit.pplkit-trace .wrap {white-space: normal; min-width: 9em}
 .pplkit.pplkit-trace .fn {white-space: normal; min-width: 13em; overflow-wrap: break-word}
 .pplkit.pplkit-trace .number {text-align: right; font-variant-numeric: tabular-nums}
 .pplkit.pplkit-trace .dim {text-align: center; padding: 0.15em 0.35em}

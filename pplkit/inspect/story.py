@@ -107,6 +107,8 @@ def said(value: Any) -> str:
 
 
 _STYLE = """<style>
+html[data-theme] .cell_output .text_html:has(> .pplkit) {
+  background: transparent !important; color: inherit !important}
 .pplkit.pplkit-recording {max-width: 100%; overflow-x: auto; font-size: 0.9em; line-height: 1.4}
 .pplkit.pplkit-recording :is(details, ol, p) {margin: 0.1em 0; padding: 0}
 .pplkit.pplkit-recording summary {cursor: pointer; overflow-wrap: anywhere}
