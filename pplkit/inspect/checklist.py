@@ -297,8 +297,7 @@ class _Inspection:
             told.remedy,
             told,
         )
-        same = (type(told), problem.site, problem.where, problem.headline)
-        if same not in [(type(p.told), p.site, p.where, p.headline) for p in self.problems]:
+        if _likeness(problem) not in map(_likeness, self.problems):
             self.problems.append(problem)
 
     def stopped_text(self) -> str | None:
@@ -332,7 +331,8 @@ class _Inspection:
                 self.note(errors.not_finite(f"a number of the {label}", None, culprit))
         if label == "model" and ended:
             for told in _surprises(run):
-                self.note(told)
+                if told.site not in {problem.site for problem in self.problems}:
+                    self.note(told, "plates")
 
     def count(self, run: Trace) -> None:
         """Say of each aspect what was seen, now that all runs have ended."""
@@ -346,7 +346,8 @@ class _Inspection:
         self.looked_at["density"] = ""
 
     def look_at_discrete(self, run: Trace) -> None:
-        drawn = [s for s in run.sites("sample") if not s.is_observed]
+        sites = run.sites("sample")
+        drawn = [s for s in sites if not s.is_observed and not isinstance(s.fn, StandIn)]
         discrete = [s for s in drawn if s.fn.support is not None and s.fn.support.is_discrete]
         if discrete:
             self.looked_at["latent"] = "they are marked"
@@ -429,6 +430,12 @@ class _Inspection:
             self.note(errors.bad_gradient(None, said[bad[0]], bad, found[bad[0]], None), "gradient")
 
 
+def _likeness(problem: Problem) -> tuple:
+    """What two tellings of one mistake have in common: one run's numbers are not the next one's."""
+    headline = None if problem.aspect == "density" else problem.headline
+    return type(problem.told), problem.aspect, problem.site, problem.where, headline
+
+
 def _counted(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
 
@@ -460,8 +467,9 @@ def _surprises(run: Trace) -> Iterator[PplkitWarning]:
 
 
 _BY_HEADLINE = (
-    ("names", ("Multiple ", "is already in the trace")),
+    ("names", ("Multiple ",)),
     ("density", ("Encountered NaN",)),
+    ("params", ("parameter ", "parameters ")),
     ("data", ("Expected value argument",)),
     ("guide", ("Model and guide", "the guide ", "Found vars", "Found non-aux", "Continuous inf")),
 )
@@ -470,8 +478,10 @@ _BY_HEADLINE = (
 def _aspect(told: Exception) -> str:
     """What an error is about."""
     for aspect, phrases in _BY_HEADLINE:
-        if any(phrase in told.headline for phrase in phrases):
+        if told.headline.startswith(phrases):
             return aspect
+    if "is already in the trace" in told.headline:
+        return "names"
     kinds = {
         PplkitWarning: "handlers",
         errors.PlateError: "plates",
@@ -510,7 +520,7 @@ def _as_if_nothing_happened() -> Iterator[None]:
 
 def _untouched(fn: Any) -> Any:
     """A copy of a handler or an automatic guide, for these remember what they have met."""
-    if fn is None or not (isinstance(fn, Handler) or hasattr(fn, "latents")):
+    if fn is None or not (isinstance(fn, Handler) or hasattr(type(fn), "latents")):
         return fn
     twin = copy.copy(fn)
     twin.__dict__["_original"] = fn
