@@ -421,12 +421,12 @@ html[data-theme] .cell_output .text_html:has(> .pplkit) {
   font-size: 0.9em; line-height: 1.35; color: inherit; table-layout: auto; display: table}
 .pplkit.pplkit-trace :is(tr, th, td) {border: none; background: transparent; color: inherit}
 .pplkit.pplkit-trace :is(th, td) {text-align: left; vertical-align: top; font-weight: normal;
-  padding: 0.15em 0.6em; white-space: nowrap; max-width: 22em; overflow-wrap: anywhere}
-.pplkit.pplkit-trace thead th[scope] {font-weight: bold; vertical-align: bottom}
+  padding: 0.15em 0.5em; white-space: nowrap; max-width: none; overflow-wrap: anywhere}
+.pplkit.pplkit-trace thead th {font-weight: bold; vertical-align: bottom}
 .pplkit.pplkit-trace tbody tr > *, .pplkit.pplkit-trace tfoot tr > * {
   border-top: 1px solid rgba(128, 128, 128, 0.35)}
-.pplkit.pplkit-trace .wrap {white-space: normal; min-width: 9em}
-.pplkit.pplkit-trace .fn {white-space: normal; min-width: 13em; overflow-wrap: break-word}
+.pplkit.pplkit-trace .wrap {width: max-content; max-width: 13em; white-space: normal}
+.pplkit.pplkit-trace .fn {max-width: 19em; overflow-wrap: break-word}
 .pplkit.pplkit-trace .number {text-align: right; font-variant-numeric: tabular-nums}
 .pplkit.pplkit-trace .dim {text-align: center; padding: 0.15em 0.35em}
 .pplkit.pplkit-trace .part {border-left: 1px solid rgba(128, 128, 128, 0.6)}
@@ -499,17 +499,20 @@ def _html_row(row: Row, dims: int, notes: bool) -> str:
         kind = f' class="{kind}"' if kind else ""
         return f"<td{kind}>{html.escape(printable(text))}</td>"
 
+    def wrapped(text: str, kind: str = "") -> str:
+        return f'<div class="wrap{kind}">{html.escape(printable(text))}</div>'
+
     batch = [""] * (max(dims, 1) - len(row.batch)) + [str(size) for size in row.batch]
     sizes = [cell(size, "dim part" if not i else "dim") for i, size in enumerate(batch)]
     sample, event = (" ".join(map(str, sizes)) for sizes in (row.sample, row.event))
     cells = [
-        f'<th scope="row" class="wrap">{html.escape(printable(row.name))}</th>',
+        f'<th scope="row">{wrapped(row.name)}</th>',
         cell(row.kind),
-        cell(row.fn, "fn"),
+        f"<td>{wrapped(row.fn, ' fn')}</td>",
         cell(sample, "number"),
         *sizes,
         cell(event, "part"),
-        cell(row.plates, "wrap"),
+        f"<td>{wrapped(row.plates)}</td>",
         cell(row.value),
         cell(row.log_prob, "number"),
         cell(row.observed),
