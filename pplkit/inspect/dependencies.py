@@ -49,6 +49,8 @@ class Marks(TorchDispatchMode):
         self._kept: dict[int, Any] = {}  # alive, so that no other can take its identity
         self.read = NOTHING  # the marks of tensors that were turned into numbers
 
+    supports_higher_order_operators = True  # torch.cond and its like are operations too
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # torch would import its compiler for it: seconds
@@ -75,7 +77,7 @@ class Marks(TorchDispatchMode):
         names = self.of(args, kwargs)
         if names and func is torch.ops.aten._local_scalar_dense.default:
             self.read |= names
-        elif names and not func.overloadpacket.__name__.endswith(_SHAPE_ALONE):
+        elif names and not getattr(func, "overloadpacket", func).__name__.endswith(_SHAPE_ALONE):
             self.add(made, names)
             self.add(_written(func, args, kwargs), names)
         return made
@@ -116,7 +118,7 @@ def _store(tensor: Tensor) -> Any:
 
 def _written(func, args: tuple, kwargs: dict) -> list:
     """The arguments that an operation writes into."""
-    schema = func._schema.arguments
+    schema = func._schema.arguments if hasattr(func, "_schema") else ()
     given = {a.name: value for a, value in zip(schema, args, strict=False)} | kwargs
     writes = (a.name for a in schema if a.alias_info is not None and a.alias_info.is_write)
     return [given[name] for name in writes if name in given]
@@ -162,7 +164,7 @@ class Survey:
             parent = waiting.pop()
             if parent not in elide:
                 found.add(parent)
-            elif not self.statements[parent].observed:
+            else:
                 waiting += self.statements[parent].value_from
         return [n for n in self.statements if n in found]
 
@@ -326,7 +328,9 @@ def survey(model: Callable, args: tuple | None = None, kwargs: dict | None = Non
     (['x'], {'loc': 'f(x)', 'scale': '1'})
     """
     if args is not None and not isinstance(args, (tuple, list)):
-        raise errors.wrong_argument("the graph of a model", "model_args=", args, "a tuple, as (data,)")
+        raise errors.wrong_argument(
+            "the graph of a model", "model_args=", args, "a tuple, as (data,)"
+        )
     if kwargs is not None and not isinstance(kwargs, Mapping):
         expected = 'a dictionary, as {"data": data}'
         raise errors.wrong_argument("the graph of a model", "model_kwargs=", kwargs, expected)

@@ -424,6 +424,12 @@ def recurrent_network(ppl):
     ppl.sample("y", ppl.dist.Normal(out.sum(), 1.0), obs=torch.tensor(0.0))
 
 
+def written_by_an_operation_that_returns_nothing(ppl):
+    path = torch.zeros(3)
+    torch._foreach_add_([path[1]], [ppl.sample("a", ppl.dist.Normal(0.0, 1.0))])
+    ppl.sample("y", ppl.dist.Normal(path.sum(), 1.0), obs=torch.tensor(0.0))
+
+
 def compiled_function(ppl):
     a = ppl.sample("a", ppl.dist.Normal(0.0, 1.0))
     ppl.sample("y", ppl.dist.Normal(COMPILED(a), 1.0), obs=torch.tensor(0.0))
@@ -435,7 +441,13 @@ COMPILED = torch.compile(lambda x: x.sin() * 2, backend="eager")
 @every_function
 @pytest.mark.parametrize(
     "model",
-    [vectorised_map, derivative, recurrent_network, compiled_function],
+    [
+        vectorised_map,
+        derivative,
+        recurrent_network,
+        written_by_an_operation_that_returns_nothing,
+        compiled_function,
+    ],
     ids=lambda model: model.__name__,
 )
 def test_dependencies_pass_through_what_torch_does_inside(model, function):
