@@ -262,10 +262,10 @@ class Recording:
 
         A value is a number, a string, a boolean, null, a list, or an object with one key that tells
         its kind: `tensor` (a place in the table), `tuple`, `size`, `dict` (pairs), `int` (a large
-        one, as text), `float` ("NaN", ...), `complex`, `plate` (`{name, dim, size, full_size,
-        counter}`), `rows` (size, subsample size and device of a plate), `distribution` (`{family,
-        text, batch_shape, event_shape, support, has_rsample, parameters, parts}`) or `thing`: what
-        is described in a line of text only.
+        one, as text), `float` ("NaN", ...), `complex`, `plate` (an object: `name`, `dim`, `size`,
+        `full_size`, `counter`), `rows` (size, subsample size and device of a plate), `distribution`
+        (an object: `family`, `text`, `batch_shape`, `event_shape`, `support`, `has_rsample`,
+        `parameters`, `parts`) or `thing`: what is described in a line of text only.
         """
         writer = Writer()
         error = None
@@ -437,7 +437,7 @@ class _Recorder:
         finally:
             self.working = False
             left = [e for e in effects._STACK.get()[len(before) + 2 :] if e.generator is not None]
-            effects._STACK.set((*before, *map(self._unseen, left)))
+            effects._STACK.set((*before, *left))  # these are held by generators, and now unwatched
 
     def around(self, entry: Entry) -> Entry:
         """An entry whose two methods are watched, by this recorder and by those around it."""
@@ -464,12 +464,6 @@ class _Recorder:
             self.returned(passing)
 
         return entry._replace(down=down, up=up)
-
-    def _unseen(self, entry: Entry) -> Entry:
-        """An entry that outlives the recording, for a generator still holds it."""
-        methods = entry.handler.process_message, entry.handler.postprocess_message
-        plain = entry._replace(down=methods[0], up=methods[1])
-        return plain if self._outer is None else self._outer(plain)
 
     def _place(self, entry: Entry) -> Place:
         for handler, place in self._places:
