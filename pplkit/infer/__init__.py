@@ -7,12 +7,13 @@ from .mean_field import TraceMeanField_ELBO
 from .predictive import Predictive
 from .renyi import RenyiELBO
 from .svi import SVI, SVIRunResult
-from .traceenum import TraceEnum_ELBO
+from .traceenum import JitTraceEnum_ELBO, TraceEnum_ELBO
 from .tracegraph import TraceGraph_ELBO
 
 __all__ = [
     "ELBO",
     "SVI",
+    "JitTraceEnum_ELBO",
     "JitTrace_ELBO",
     "Predictive",
     "RenyiELBO",

@@ -216,6 +216,16 @@ class TraceEnum_ELBO(ELBO):
         return Joint(model_trace, guide_trace.nodes, self._first), model_trace
 
 
+class JitTraceEnum_ELBO(TraceEnum_ELBO):
+    """`TraceEnum_ELBO`, under the name that it has in Pyro when its steps are traced by torch.jit.
+
+    Here steps run as they are.
+
+    >>> JitTraceEnum_ELBO(max_plate_nesting=1).max_plate_nesting
+    1
+    """
+
+
 class _Choices(Handler):
     """Gives sites that are marked "sequential" one combination of values after another."""
 

@@ -15,6 +15,7 @@ that are summed after it. From it come marginals, draws and the most probable va
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 from collections import defaultdict
@@ -177,7 +178,10 @@ class Elimination:
 
     def sum_out(self, factors: Sequence[Factor], variables: Sequence[str]) -> list[Factor]:
         """Factors over what remains, of the same sum."""
-        order, most = cheapest_order([set(f.dims) for f in factors], self.sizes, variables)
+        order, most = cheapest_order([f.dims for f in factors], self.sizes, variables)
+        rows = {d for f in factors for d in f.dims}.difference(variables)
+        # While a program is captured, the sizes of plates are symbols.
+        most *= math.prod(self.sizes[d] for d in rows if isinstance(self.sizes[d], int))
         if most > _LARGE:
             errors.warn(errors.large_table(most, variables))
         pool = dict(enumerate(factors))
@@ -334,33 +338,41 @@ def connected(
 
 
 def cheapest_order(
-    scopes: Sequence[set[str]], sizes: Mapping[str, int], variables: Sequence[str]
+    scopes: Sequence[Iterable[str]], sizes: Mapping[str, int], variables: Sequence[str]
 ) -> tuple[list[str], int]:
     """An order in which to sum the variables, and the size of the largest table on the way.
 
     The variable whose sum leaves the smallest table goes first. Where that leads to a large table,
-    `opt_einsum`, if it is installed, is asked for a better order.
+    the order of the program is tried too, forward and backward, and that of `opt_einsum`, if it is
+    installed; the best is taken. Other dimensions, as rows of plates, are left out of account: all
+    tables have them alike.
 
-    >>> cheapest_order([{"a"}, {"a", "b"}, {"b", "c"}], {"a": 2, "b": 2, "c": 9}, ["b", "a"])
-    (['a', 'b'], 18)
+    >>> cheapest_order([("a",), ("a", "b"), ("b", "rows")], {"a": 2, "b": 3}, ["a", "b"])
+    (['b', 'a'], 6)
     """
-    order, most = _greedy(scopes, sizes, variables)
-    if most <= _HARD:
-        return order, most
-    other = _searched(scopes, sizes, variables)
-    if other is not None:
-        size = _largest_table(scopes, sizes, other)
-        if size < most:
-            return other, size
-    return order, most
+    kept = set(variables)
+    inner = tuple(frozenset(kept.intersection(scope)) for scope in scopes)
+    order, most = _cheapest(inner, tuple((v, sizes[v]) for v in variables))
+    return list(order), most
 
 
-def _greedy(scopes, sizes, variables) -> tuple[list[str], int]:
-    graph = _Graph(scopes, variables)
-    queue = [(graph.left_by(v, sizes), i, v) for i, v in enumerate(variables)]
+@functools.lru_cache(maxsize=64)  # the same at each step of a fit
+def _cheapest(scopes, sizes: tuple[tuple[str, int], ...]) -> tuple[tuple[str, ...], int]:
+    sizes = dict(sizes)
+    order, most = _greedy(scopes, sizes)
+    if most > _HARD:
+        others = [order, list(sizes), list(sizes)[::-1], *_searched(scopes, sizes)]
+        order = min(others, key=lambda other: _largest_table(scopes, sizes, other))
+        most = _largest_table(scopes, sizes, order)
+    return tuple(order), most
+
+
+def _greedy(scopes, sizes: Mapping[str, int]) -> tuple[list[str], int]:
+    graph = _Graph(scopes, sizes)
+    queue = [(graph.left_by(v), i, v) for i, v in enumerate(sizes)]
     heapq.heapify(queue)
     latest = {v: cost for cost, _, v in queue}
-    number = {v: i for i, v in enumerate(variables)}
+    number = {v: i for i, v in enumerate(sizes)}
     order, most = [], 1
     while queue:
         cost, _, v = heapq.heappop(queue)
@@ -370,65 +382,61 @@ def _greedy(scopes, sizes, variables) -> tuple[list[str], int]:
         order.append(v)
         most = max(most, cost * sizes[v])
         for other in graph.remove(v):
-            if other in latest:
-                latest[other] = graph.left_by(other, sizes)
-                heapq.heappush(queue, (latest[other], number[other], other))
+            latest[other] = graph.left_by(other)
+            heapq.heappush(queue, (latest[other], number[other], other))
     return order, most
 
 
-def _largest_table(scopes, sizes, order) -> int:
-    graph, most = _Graph(scopes, order), 1
+def _largest_table(scopes, sizes: Mapping[str, int], order: Iterable[str]) -> int:
+    graph, most = _Graph(scopes, sizes), 1
     for v in order:
-        most = max(most, graph.left_by(v, sizes) * sizes[v])
+        most = max(most, graph.left_by(v) * sizes[v])
         graph.remove(v)
     return most
 
 
 class _Graph:
-    """Which dimensions a variable shares a table with."""
+    """Which variables a variable shares a table with."""
 
-    def __init__(self, scopes: Iterable[set[str]], variables: Sequence[str]):
-        self.beside: dict[str, set[str]] = {v: set() for v in variables}
+    def __init__(self, scopes: Iterable[Iterable[str]], sizes: Mapping[str, int]):
+        self.sizes = sizes
+        self.beside: dict[str, set[str]] = {v: set() for v in sizes}
         for scope in scopes:
             for v in scope:
-                if v in self.beside:
-                    self.beside[v] |= scope
+                self.beside[v] |= scope
         for v, names in self.beside.items():
             names.discard(v)
 
-    def left_by(self, v: str, sizes: Mapping[str, int]) -> int:
-        return math.prod(sizes[name] for name in self.beside[v])
+    def left_by(self, v: str) -> int:
+        return math.prod(self.sizes[name] for name in self.beside[v])
 
     def remove(self, v: str) -> set[str]:
         """Sum a variable out: its neighbours now share a table. Returns them."""
         names = self.beside.pop(v)
         for other in names:
-            if other in self.beside:
-                self.beside[other] |= names
-                self.beside[other] -= {v, other}
+            self.beside[other] |= names
+            self.beside[other] -= {v, other}
         return names
 
 
-def _searched(scopes, sizes, variables) -> list[str] | None:
-    """The order in which `opt_einsum` would sum the variables; None without the package."""
+def _searched(scopes, sizes: Mapping[str, int]) -> list[list[str]]:
+    """The order in which `opt_einsum` would sum the variables; nothing without the package."""
     try:
         import opt_einsum
     except ImportError:
-        return None
-    names = sorted(set().union(*scopes))
-    letter = {name: opt_einsum.get_symbol(i) for i, name in enumerate(names)}
-    terms = ["".join(letter[name] for name in sorted(scope)) for scope in scopes]
-    kept = "".join(letter[name] for name in names if name not in set(variables))
-    shapes = [tuple(sizes[name] for name in sorted(scope)) for scope in scopes]
-    equation = f"{','.join(terms)}->{kept}"
+        return []
+    letter = {v: opt_einsum.get_symbol(i) for i, v in enumerate(sizes)}
+    terms = [sorted(scope) for scope in scopes]
+    equation = ",".join("".join(letter[v] for v in term) for term in terms) + "->"
+    shapes = [tuple(sizes[v] for v in term) for term in terms]
     path, _ = opt_einsum.contract_path(equation, *shapes, shapes=True, optimize="auto")
-    order, left, pool = [], dict.fromkeys(variables), [set(scope) for scope in scopes]
+    order, left, pool = [], dict.fromkeys(sizes), [set(scope) for scope in scopes]
     for pair in path:
         merged = set().union(*(pool.pop(i) for i in sorted(pair, reverse=True)))
-        still = set().union(*pool) if pool else set()
+        still = set().union(*pool)
         gone = [v for v in left if v in merged and v not in still]
         order += gone
         for v in gone:
             del left[v]
         pool.append(merged.difference(gone))
-    return order + list(left)
+    return [order + list(left)]

@@ -15,6 +15,7 @@ import pplkit.distributions as dist
 from pplkit import deterministic, errors, handlers, markov, param, plate, sample
 from pplkit.infer import SVI, TraceEnum_ELBO, config_enumerate, infer_discrete
 from pplkit.infer.autoguide import AutoNormal
+from pplkit.ops import elimination
 from pplkit.ops.elimination import Elimination, Factor, cheapest_order, connected, log_sum
 from pplkit.ops.indexing import Vindex, vindex
 from pplkit.optim import Adam
@@ -717,13 +718,15 @@ def test_the_order_and_its_largest_table(side, monkeypatch):
     scopes, sizes = grid(side)
     order, most = cheapest_order(scopes, sizes, list(sizes))
     assert sorted(order) == sorted(sizes) and most == largest(scopes, sizes, order)
+    elimination._cheapest.cache_clear()
     monkeypatch.setitem(sys.modules, "opt_einsum", None)  # as if it were not installed
     plain, greedy = cheapest_order(scopes, sizes, list(sizes))
-    assert greedy == largest(scopes, sizes, plain) and most <= greedy
-    assert greedy <= 4 ** (side + 3)
+    assert greedy == largest(scopes, sizes, plain)
+    elimination._cheapest.cache_clear()
+    assert most <= greedy <= 4 ** (side + 1)  # as if row after row
 
 
-def test_the_sum_does_not_depend_on_the_order(monkeypatch):
+def test_the_sum_does_not_depend_on_the_order():
     scopes, sizes = grid(3)
     factors = [Factor(noise(*[4] * len(s), seed=i), tuple(sorted(s))) for i, s in enumerate(scopes)]
     sums = []
