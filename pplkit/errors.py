@@ -103,6 +103,8 @@ class PplkitWarning(UserWarning):
         where: the user's file and line, or None.
     """
 
+    statement: Message | None = None  # which a run could not go on after, if it is known
+
     def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
         self.site, self.where, self.headline = site, where, headline
         self.found, self.expected, self.remedy = found, expected, remedy
@@ -782,7 +784,7 @@ def plate_against_value(msg: Message, frame: PlateFrame, found: int) -> ShapeErr
 
 
 def value_against_distribution(msg: Message) -> ShapeError:
-    return ShapeError(
+    error = ShapeError(
         f"Shape mismatch at site {msg.name!r}: {_origin(msg)} value against distribution",
         site=msg.name,
         where=msg.where,
@@ -791,6 +793,8 @@ def value_against_distribution(msg: Message) -> ShapeError:
         f"(batch {_shape(msg.fn.batch_shape)}, event {_shape(msg.fn.event_shape)})",
         remedy=_remedy_for_event(msg),
     )
+    error.statement = msg
+    return error
 
 
 def _remedy_for_event(msg: Message) -> str:
@@ -969,9 +973,10 @@ def outside_support(
     site = f" at site {name!r}" if name else ""
     giver = "" if isinstance(origin, str) else _giver(origin)
     drawn = not isinstance(origin, str) and _is_replayed(origin)
+    statement = None if isinstance(origin, str) else origin
     origin = origin if isinstance(origin, str) else _origin(origin)
     support = _where_broken(fn.support, value)
-    return DistributionError(
+    error = DistributionError(
         f"Expected value argument{site} to be within the support {support} "
         f"of distribution {_family(fn)}",
         site=name,
@@ -982,6 +987,8 @@ def outside_support(
         if drawn
         else _remedy_for_data(value, support),
     )
+    error.statement = statement
+    return error
 
 
 def _remedy_for_data(value: Tensor, support) -> str:
@@ -1567,6 +1574,13 @@ def _all_parts(fn) -> Iterator:
     for part in fn.parts():
         yield part
         yield from _all_parts(part)
+
+
+def not_compiled(why: str) -> PplkitWarning:
+    return PplkitWarning(
+        f"SVI.run goes on in Python: {why}",
+        remedy="compile=False says that this is meant",
+    )
 
 
 def failed_draw(msg: Message, fault: Exception) -> Exception:

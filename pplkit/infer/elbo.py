@@ -171,8 +171,8 @@ class ELBO:
         try:
             with trace() as recorder, replay(trace=guide_trace):
                 called("model", model, args, kwargs)
-        except (errors.ShapeError, errors.DistributionError, errors.ModelError):
-            check_sites(recorder.trace, guide_trace)  # the likelier cause comes first
+        except (errors.ShapeError, errors.DistributionError, errors.ModelError) as fault:
+            check_sites(recorder.trace, guide_trace, fault.statement)  # the likelier cause first
             raise
         model_trace = recorder.trace
         check_match(model_trace, guide_trace, returned)
@@ -330,10 +330,15 @@ def check_match(model_trace: Trace, guide_trace: Trace, returned: Any = None) ->
             errors.tell(missing)
 
 
-def check_sites(model_trace: Trace, guide_trace: Trace) -> None:
-    """Raise if a site of the guide observes, or has another shape or support than the model's."""
+def check_sites(model_trace: Trace, guide_trace: Trace, stopped_at: Message | None = None) -> None:
+    """Raise if a site of the guide observes, or has another shape or support than the model's.
+
+    `stopped_at`: the model's statement that its run did not get beyond.
+    """
     for theirs in guide_trace.sites("sample"):
         ours = model_trace.nodes.get(theirs.name)
+        if ours is None and stopped_at is not None and stopped_at.name == theirs.name:
+            ours = stopped_at
         if theirs.is_observed:
             if not isinstance(theirs.fn, Unit) and not theirs.infer.get("is_auxiliary"):
                 swapped = not model_trace.observation_nodes
