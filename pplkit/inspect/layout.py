@@ -195,6 +195,13 @@ def _dot(picture: Picture, regions: list[list[str]]) -> str:
     for i, keys in enumerate(regions):
         lines.append(f'subgraph cluster_r{i} {{ margin={MARGIN}; label=""; {"; ".join(keys)}; }}')
     lines += [_dot_edge(picture, tail, head) for tail, head in picture.edges]
+    for one, other in itertools.pairwise(picture.chains):
+        joined = {*one, *other}
+        if not any(
+            tail in joined and head in joined and (tail in one) != (head in one)
+            for tail, head in picture.edges
+        ):
+            lines.append(f"{one[0]} -> {other[0]} [style=invis];")  # a row for each
     return "\n".join([*lines, "}"])
 
 

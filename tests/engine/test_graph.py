@@ -417,6 +417,24 @@ def test_arrows_end_at_their_nodes(name):
             assert x0 - 2 < x < x1 + 2 and y0 - 2 < y < y1 + 2
 
 
+def test_a_series_runs_from_left_to_right_and_each_has_a_row():
+    def two_chains():
+        x = z = ZERO
+        for t in range(4):
+            x = sample(f"x_{t}", dist.Normal(x, 1.0))
+            z = sample(f"z_{t}", dist.Normal(z, 1.0))
+            sample(f"y_{t}", dist.Normal(x + z, 1.0), obs=ZERO)
+
+    graph = render_model(two_chains)
+    graph.svg()
+    at = {node.names[0]: (node.x, node.y) for node in graph._arranged.nodes.values()}
+    rows = {name: {at[f"{name}_{t}"][1] for t in range(4)} for name in "xz"}
+    assert len(rows["x"]) == len(rows["z"]) == 1 and rows["x"] != rows["z"]
+    for name in "xz":
+        places = [at[f"{name}_{t}"][0] for t in range(4)]
+        assert places == sorted(places)
+
+
 def test_plates_that_cross_overlap():
     graph = render_model(item_response)
     graph.svg()
