@@ -1247,8 +1247,12 @@ def guide_shape(msg: Message, guide_msg: Message) -> ShapeError:
     ours, theirs = _plates_of(msg), _plates_of(guide_msg)
     event = len(msg.fn.event_shape) - len(guide_msg.fn.event_shape)
     if msg.fn.shape() == guide_msg.fn.shape() and event:
-        call = f".to_event({event})" if event > 0 else "one .to_event less"
-        remedy = f"the values have the same shape, but not the same parts: {call} in the guide"
+        cure = f".to_event({event})" if event > 0 else "one .to_event less"
+        cure += " in the guide"
+        plated = {frame.dim for frame in msg.plates}
+        if event < 0 and any(dim not in plated for dim in range(event, 0)):
+            cure = f".to_event({-event}) in the model, where they belong to no plate"
+        remedy = f"the values have the same shape, but not the same parts: {cure}"
     elif missing := [name for name in ours if name not in theirs]:
         remedy = f"put the guide's statement in plate {missing[0]!r} too"
     elif extra := [name for name in theirs if name not in ours]:

@@ -8,10 +8,12 @@ from torch.export import Dim
 from .tracing import Traced
 
 
-def exported(traced: Traced, example: list) -> torch.export.ExportedProgram:
+def exported(
+    traced: Traced, example: list, more: dict | None = None
+) -> torch.export.ExportedProgram:
     """One `ExportedProgram`, whose inputs are flat: arguments, noise, tensors closed over."""
     args, shapes = [], []
-    sizes = _example_sizes(traced, example)
+    sizes = {**_example_sizes(traced, example), **(more or {})}
     for shape, leaf in zip(traced.shapes, example, strict=True):
         if shape is None:
             continue

@@ -38,11 +38,14 @@ class GivenNoise(TorchDispatchMode):
 
     Args:
         take: from a kind ("normal" or "uniform"), a shape, a dtype and a device to a tensor.
+        strict: what has no form from given noise is an error; otherwise it is drawn by torch.
     """
 
-    def __init__(self, take: Callable[[str, tuple, torch.dtype, torch.device], Tensor]):
+    def __init__(
+        self, take: Callable[[str, tuple, torch.dtype, torch.device], Tensor], strict: bool = True
+    ):
         super().__init__()
-        self.take = take
+        self.take, self.strict = take, strict
 
     def __enter__(self):
         self._token = NOISE_GIVEN.set(True)
@@ -57,11 +60,14 @@ class GivenNoise(TorchDispatchMode):
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
         form = _FORMS.get(func)
+        own = any(isinstance(x, torch.Generator) for x in tree_leaves((args, kwargs)))
+        if not self.strict and (form is None or own):
+            return func(*args, **kwargs)
         if form is None:
             raise errors.cannot_be_captured(
                 f"the random operation {func}", user_line(), "no form of it from given noise"
             )
-        if any(isinstance(x, torch.Generator) for x in tree_leaves((args, kwargs))):
+        if own:
             raise errors.cannot_be_captured(
                 "a torch.Generator",
                 user_line(),

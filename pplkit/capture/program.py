@@ -256,8 +256,8 @@ class Captured:
 
     # -- running the function ------------------------------------------------------------------
     def _run(self, leaves: list, noise: Any, store: ParamStore | None = None) -> Any:
-        """The function itself, outside all handlers, on noise from an iterator; None: fresh."""
-        streams = _Streams(None)
+        """The function itself, outside all handlers, on noise from an iterator; None: any."""
+        streams = _Streams(0)  # capturing leaves the random streams here as they are
 
         def take(kind, shape, dtype, device):
             if noise is None:

@@ -28,6 +28,7 @@ from torch._subclasses.fake_tensor import (
 from torch.fx.experimental.proxy_tensor import (
     disable_proxy_modes_tracing,
     get_proxy_mode,
+    get_proxy_slot,
     make_fx,
     track_tensor_tree,
 )
@@ -202,12 +203,24 @@ class _Recorder(GivenNoise):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func is aten._local_scalar_dense.default:
             raise errors.number_asked_for(user_line())
+        if func in _INDEXING:
+            args = (args[0], self._positions(args[1]), *args[2:])
         if torch.Tag.dynamic_output_shape in func.tags and not _by_position(func, args):
             raise errors.shape_from_numbers(str(func), user_line())
         if func in _LIFTED and not isinstance(args[0], FakeTensor) and args[0].dim() == 0:
             return self._literal(args[0])
         args, kwargs = pytree.tree_map_only(Tensor, self._lifted, (args, kwargs or {}))
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _positions(self, index: list) -> list:
+        """Masks that no input decides, as those of a matrix's lower triangle, as positions."""
+        made = []
+        for part in index:
+            known = None
+            if part is not None and part.dtype == torch.bool and isinstance(part, FakeTensor):
+                known = _without_inputs(part)
+            made += [part] if known is None else known
+        return made
 
     def _literal(self, constant: Tensor) -> Tensor:
         """A number written in the program: `torch.tensor(0.)`."""
@@ -271,6 +284,29 @@ def _by_position(func: Any, args: tuple) -> bool:
     return not any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in args[1])
 
 
+def _without_inputs(mask: Tensor) -> list[Tensor] | None:
+    """Where a mask is true, if it follows from the program's text alone."""
+    tracer, known = get_proxy_mode().tracer, {}
+
+    def value(node: torch.fx.Node):
+        if isinstance(node.meta.get("val"), torch.SymInt):
+            return int(node.meta["val"])  # fixes the size
+        if node.op != "call_function":
+            raise LookupError(node.name)
+        if node not in known:
+            args, kwargs = torch.fx.map_arg((node.args, node.kwargs), value)
+            known[node] = node.target(*args, **kwargs)
+        return known[node]
+
+    node = get_proxy_slot(mask, tracer).proxy.node
+    try:
+        with _disable_current_modes():
+            return list(value(node).nonzero(as_tuple=True))
+    except LookupError:
+        return None
+
+
+_INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 _LIFTED = (aten.lift_fresh_copy.default, aten.lift_fresh.default)
 
 

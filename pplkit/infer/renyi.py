@@ -79,18 +79,19 @@ def _log_weight(model_trace: Trace, guide_trace: Trace) -> Tensor:
     return _sum_of(model_trace, shared) - _sum_of(guide_trace, shared)
 
 
-def _shared_plates(*runs: Trace) -> set[PlateFrame]:
+def _shared_plates(*runs: Trace) -> list[PlateFrame]:
     """The plates that every site of the model stands in."""
-    plates = [set(site.plates) for site in runs[0].sites("sample")]
-    return {f for f in set.intersection(*plates) if f.vectorized} if plates else set()
+    # By comparison: while a program is captured, a plate's size is a symbol, which has no hash.
+    first, *rest = [site.plates for site in runs[0].sites("sample")] or [()]
+    return [f for f in first if f.vectorized and all(f in plates for plates in rest)]
 
 
-def _sum_of(run: Trace, shared: set[PlateFrame]) -> Tensor:
+def _sum_of(run: Trace, shared: list[PlateFrame]) -> Tensor:
     terms = [_rows(site.log_prob, shared) for site in run.sites("sample")]
     return sum(terms[1:], terms[0]) if terms else torch.zeros(())
 
 
-def _rows(log_prob: Tensor, shared: set[PlateFrame]) -> Tensor:
+def _rows(log_prob: Tensor, shared: list[PlateFrame]) -> Tensor:
     """Summed over all dimensions but those of the shared plates."""
     kept = {frame.dim for frame in shared}
     dims = [dim for dim in range(-log_prob.dim(), 0) if dim not in kept]
