@@ -115,7 +115,8 @@ class replay(Handler):
                 "replay", "trace=", trace, "a Trace, as from trace(model).get_trace()"
             )
         self.trace, self.params = trace, params
-        self.given_names = given_names(self, params or (), lambda msg: msg.type == "param")
+        if params is not None:
+            self.given_names = given_names(self, params, lambda msg: msg.type == "param")
 
     def process_message(self, msg: Message) -> None:
         self._note(msg)

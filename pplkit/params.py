@@ -10,7 +10,6 @@ of its creator's.
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import pickle
 import threading
@@ -148,17 +147,19 @@ class ParamStore:
                 self._entries[name] = Entry(init, known.constraint, known.shape, known.event_dim)
         return self._entries[name].value()
 
+    def adopt(self, module: torch.nn.Module, prefix: str) -> None:
+        """A module is about to take part, its parameters under names that begin so."""
+
     def _is_stale(self, name: str, known: Entry, init, constraint, where) -> bool:
         """Raises if it is; where `check` looks for more, says so."""
-        stale = functools.partial(errors.stale_param, name, where=where, twice=name in self._fresh)
+        what = ""
         if known.constraint is not constraint and str(known.constraint) != str(constraint):
-            errors.tell(stale("constraint", known.constraint, constraint))
-            return True
-        shape = known.shape if callable(init) else torch.as_tensor(init).shape
-        if shape != known.shape:
-            errors.tell(stale("shape", tuple(known.shape), tuple(shape)))
-            return True
-        return False
+            what, old, new = "constraint", known.constraint, constraint
+        elif not callable(init) and (shape := torch.as_tensor(init).shape) != known.shape:
+            what, old, new = "shape", tuple(known.shape), tuple(shape)
+        if what:
+            errors.tell(errors.stale_param(name, what, old, new, where, name in self._fresh))
+        return bool(what)
 
     def __setitem__(self, name: str, value: Tensor) -> None:
         constraint = self._entries[name].constraint if name in self._entries else constraints.real
