@@ -1889,9 +1889,9 @@ def discrete_latent(guide: str, msg: Message) -> ModelError:
         where=msg.where,
         found=f"{_family(msg.fn)}, whose values can be counted",
         expected=f"continuous latent variables, for {guide}",
-        remedy=f"hide it from the guide, {guide}(block(model, hide=[{msg.name!r}])), and sum it out: "
-        "infer={'enumerate': 'parallel'} at the site, with TraceEnum_ELBO; or give it a guide of "
-        "its own in an AutoGuideList",
+        remedy=f"hide it from the guide, {guide}(block(model, hide=[{msg.name!r}])), and sum it "
+        "out: infer={'enumerate': 'parallel'} at the site, with TraceEnum_ELBO; or give it a guide "
+        "of its own in an AutoGuideList",
     )
 
 

@@ -299,7 +299,7 @@ class Weights:
                 self.homes[name], self.summed[name] = plates, weight
         else:
             if number is not None and number > 1:
-                even = log_prob.new_full((number,), -math.log(number))
+                even = log_prob.new_zeros((number,))  # all alike: marginals are normalised
                 self.homes[name] = plates
                 self.summed[name] = weight._replace(factor=Factor(even, (name,)))
             if not site.fn.has_rsample:

@@ -249,3 +249,41 @@ def test_an_enumerated_run_has_pyros_shapes():
         sites = [run.nodes[n] for n in ("g", "z", "y", "w", "x")]
         shapes[which] = [(s["value"].shape, s["fn"].log_prob(s["value"]).shape) for s in sites]
     assert shapes["pplkit"] == shapes["pyro"]
+
+
+LISTED = {
+    "Bernoulli": lambda d: d.Bernoulli(rows(3)),
+    "Categorical": lambda d: d.Categorical(rows(2, 3)),
+    "OrderedLogistic": lambda d: d.OrderedLogistic(noise(2), new([-1.0, 0.5])),
+    "OneHotCategorical": lambda d: d.OneHotCategorical(rows(2, 3)),
+    "OneHotCategoricalStraightThrough": lambda d: d.OneHotCategoricalStraightThrough(rows(3)),
+    "Binomial": lambda d: d.Binomial(3, rows(2)),
+    "BetaBinomial": lambda d: d.BetaBinomial(new([1.0, 2.0]), new(1.5), 3),
+    "expanded": lambda d: d.Bernoulli(new(0.3)).expand([2, 3]),
+    "expanded twice": lambda d: d.ExpandedDistribution(d.Categorical(rows(1, 3)), [2, 2]),
+    "masked": lambda d: d.Categorical(rows(2, 3)).mask(torch.tensor([True, False])),
+    "to_event(0)": lambda d: d.Bernoulli(rows(3)).to_event(0),
+    "Empirical": lambda d: d.Empirical(noise(3), noise(3, seed=1)),
+}
+
+
+@pytest.mark.parametrize("expand", [True, False])
+@pytest.mark.parametrize("name", LISTED)
+def test_lists_of_values_are_pyros(name, expand):
+    ours, theirs = LISTED[name](pplkit.distributions), LISTED[name](pyro.distributions)
+    assert ours.has_enumerate_support and theirs.has_enumerate_support
+    found, expected = ours.enumerate_support(expand), theirs.enumerate_support(expand)
+    assert found.dtype == expected.dtype and torch.equal(found, expected)
+    one_by_one = torch.stack([theirs.log_prob(value) for value in expected])  # as Empirical asks
+    torch.testing.assert_close(ours.log_prob(found).expand_as(one_by_one), one_by_one)
+
+
+def test_the_families_whose_values_can_be_listed_are_pyros():
+    listed = {"pplkit": set(), "pyro": set()}
+    for which, root in ROOTS.items():
+        for name in pplkit.distributions.__all__:
+            family = getattr(root.distributions, name, None)
+            if isinstance(family, type) and getattr(family, "has_enumerate_support", False):
+                listed[which].add(name)
+    # Of a wrapper the class itself tells nothing: a property of what is inside.
+    assert listed["pplkit"] == listed["pyro"] >= {"Bernoulli", "Binomial", "Categorical"}

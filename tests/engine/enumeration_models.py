@@ -458,6 +458,26 @@ def chain_in_the_guide(ppl):
 
 
 @case(1)
+def chain_above_a_plate_in_the_guide(ppl):
+    def model():
+        loc = ppl.param("loc", noise(2, 2))
+        a = ppl.sample("a", ppl.dist.Categorical(rows(2)))
+        b = ppl.sample("b", ppl.dist.Categorical(rows(2, 2)[a]))
+        with ppl.plate("data", 2):
+            c = ppl.sample("c", ppl.dist.Categorical(rows(2, 2, seed=1)[b]))
+            ppl.sample("x", ppl.dist.Normal(loc[b, c], 1.0), obs=noise(2, seed=1))
+
+    def guide():
+        q = simplex(ppl, "q", 3, 2, 2, seed=2)
+        a = ppl.sample("a", ppl.dist.Categorical(q[0, 0]), infer=ALL)
+        b = ppl.sample("b", ppl.dist.Categorical(q[1, a]), infer=ALL)
+        with ppl.plate("data", 2):
+            ppl.sample("c", ppl.dist.Categorical(q[2, b]), infer=ALL)
+
+    return parts(model, guide)
+
+
+@case(1)
 def some_in_the_guide_the_rest_in_the_model(ppl):
     def model():
         loc, weights = ppl.param("loc", noise(2, 3)), simplex(ppl, "weights", 2, 3)
