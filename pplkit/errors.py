@@ -47,6 +47,7 @@ class PplkitError(Exception):
     """
 
     path: str | None = None
+    statement: Message | None = None  # which a run could not go on after, if it is known
 
     def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
         self.site, self.where, self.headline = site, where, headline
@@ -102,8 +103,6 @@ class PplkitWarning(UserWarning):
         site: the name of the statement it is about, or None.
         where: the user's file and line, or None.
     """
-
-    statement: Message | None = None  # which a run could not go on after, if it is known
 
     def __init__(self, headline, *, site=None, where=None, found=None, expected=None, remedy=None):
         self.site, self.where, self.headline = site, where, headline
@@ -1725,6 +1724,17 @@ def optimiser_not_captured(optim: Any) -> CaptureError:
         expected="an optimiser of pplkit.optim, whose step is a function of its inputs: Adam, "
         "ClippedAdam, AdamW, SGD, RMSprop, Adagrad",
         remedy="use one of these, or run the inference as it is",
+    )
+
+
+def input_changed(operation: str, where: Where | None) -> CaptureError:
+    return cannot_be_captured(
+        "changing an input in place",
+        where,
+        f"{operation} on an argument, or on a tensor or a module's buffer that the function closes "
+        "over",
+        "make a new tensor and return it: x = x + 1 for x += 1; a module in eval mode changes no "
+        "buffer",
     )
 
 
