@@ -119,7 +119,7 @@ def answer(msg: Message) -> None:
         try:
             msg.value = msg.fn(*msg.args, **msg.kwargs)
         except NotImplementedError:
-            msg.value = stand_in(msg.fn).rsample()  # no mistake: a guide, or NUTS, has values for it
+            msg.value = stand_in(msg.fn).rsample()  # a guide or NUTS has values for it
         except (RuntimeError, ValueError) as fault:
             told = isinstance(fault, errors.PplkitError)
             errors.tell(fault if told else errors.failed_draw(msg, fault))
