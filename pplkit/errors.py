@@ -16,7 +16,6 @@ import os
 import pickle
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
