@@ -5,6 +5,7 @@ import itertools
 import math
 import sys
 import warnings
+from types import MappingProxyType
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from tests.engine.enumeration_models import (
     new,
     noise,
     nothing,
+    parts,
     rows,
 )
 
@@ -305,6 +307,40 @@ def test_a_guide_that_enumerates_in_a_scaled_plate():
     close((loss.detach(), gradients(loss)["loc"]), expected_and_slope(expected))
 
 
+class Coin(dist.Distribution):
+    """A family of a user's, whose rows are told apart by their values alone."""
+
+    arg_constraints = MappingProxyType({})
+    support = dist.constraints.boolean
+    has_enumerate_support = True
+
+    def __init__(self, batch_shape=(), validate_args=None):
+        super().__init__(torch.Size(batch_shape), validate_args=validate_args)
+
+    def expand(self, batch_shape, _instance=None):
+        return Coin(batch_shape)
+
+    def sample(self, sample_shape=()):
+        return torch.rand(self.shape(sample_shape), dtype=F64).round()
+
+    def log_prob(self, value):
+        return torch.full_like(value, -math.log(2))
+
+    def enumerate_support(self, expand=True):
+        return torch.arange(2, dtype=F64).reshape((2,) + (1,) * self.batch_dim)
+
+
+def test_a_family_of_ones_own_counts_in_every_row():
+    def model():
+        loc = param("loc", new(1.5))
+        with plate("data", 6):
+            z = sample("z", Coin(), infer=ALL)
+            sample("x", dist.Normal(loc * z, 1.0), obs=DATA)
+
+    expected = expected_and_slope(lambda loc: -two_components(loc, DATA).sum())
+    close(loss_and_slope(model), expected)
+
+
 def test_impossible_values_leave_the_gradient_finite():
     def model():
         weights = param("weights", new([0.5, 0.5, 0.0]))
@@ -529,6 +565,26 @@ def test_particles_one_by_one_or_all_at_once(name):
         close(loss, single)
         for leaf, gradient in gradients(loss).items():
             close(gradient, gradients(single)[leaf])
+
+
+def test_a_guide_whose_loops_are_not_the_models():
+    loc, move = noise(2), rows(2, 2)
+
+    def model():
+        for s in markov(range(2)):
+            z = torch.tensor(0)
+            for t in markov(range(2)):
+                z = sample(f"z_{s}_{t}", dist.Categorical(move[z]))
+                sample(f"x_{s}_{t}", dist.Normal(loc[z], 1.0), obs=DATA[2 * s + t])
+
+    def guide():
+        for s in range(2):
+            z = torch.tensor(0)
+            for t in markov(range(2)):
+                z = sample(f"z_{s}_{t}", dist.Categorical(rows(2, 2, seed=9)[z]), infer=ALL)
+
+    loss = TraceEnum_ELBO(max_plate_nesting=0).differentiable_loss(model, guide)
+    close(loss, -brute_force(parts(model, guide)))
 
 
 def test_sequential_guides_may_branch_on_a_value():
