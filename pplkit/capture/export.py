@@ -32,9 +32,16 @@ def exported(
     for tensor in traced.closed:
         args.append(tensor.detach())
         shapes.append(None)
-    return torch.export.export(
+    program = torch.export.export(
         traced.graph, tuple(args), dynamic_shapes=tuple(shapes), strict=False
     )
+    if any(node.target._schema.is_mutable for node in _calls(program)):
+        program = program.run_decompositions({})  # no operation writes into a tensor
+    return program
+
+
+def _calls(program: torch.export.ExportedProgram) -> list[torch.fx.Node]:
+    return [node for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
 
 
 def _example_sizes(traced: Traced, example: list) -> dict:

@@ -31,7 +31,7 @@ def loop(program: Program, carried: int) -> torch.export.ExportedProgram:
     noise = [replace(spec, shape=(steps, *spec.shape)) for spec in traced.noise]
     noise = noise or [NoiseSpec("uniform", (steps,), torch.float32, torch.device("cpu"))]
     graph = _repeated(traced.graph, carried, len(traced.noise), len(traced.closed))
-    return exported(replace(traced, graph=graph, noise=noise), program.example, {steps: 3})
+    return exported(replace(traced, graph=graph, noise=noise), program.spread(), {steps: 2})
 
 
 def _repeated(step: torch.fx.GraphModule, carried: int, noise: int, closed: int):

@@ -110,8 +110,20 @@ class Program:
     def exported(self) -> torch.export.ExportedProgram:
         """The graph as torch exports it, its sizes dynamic."""
         if self._exported is None:
-            self._exported = exported(self.traced, self.example)
+            self._exported = exported(self.traced, self.spread())
         return self._exported
+
+    def spread(self) -> list:
+        """An example whose free sizes all differ, so that none is taken for another; the own one
+        where the program asks for other sizes.
+        """
+        names = roots(self.traced)
+        for first in range(1, 4):
+            sizes = {name: _prime(first + i) for i, name in enumerate(names)}
+            leaves = _at(self, sizes)
+            if leaves is not None:
+                return leaves
+        return self.example
 
 
 def evaluated(expression: Any, sizes: dict) -> Any:
@@ -427,6 +439,10 @@ def resized(leaves: list, sizes: dict) -> list:
     return made
 
 
+def _prime(i: int) -> int:
+    return _PRIMES[i] if i < len(_PRIMES) else _PRIMES[-1] + i
+
+
 def _name_inputs(traced: Traced, fn: Callable, spec: pytree.TreeSpec) -> None:
     """Inputs are called after the function's own arguments."""
     try:
@@ -458,7 +474,7 @@ def _name_inputs(traced: Traced, fn: Callable, spec: pytree.TreeSpec) -> None:
 
 
 def _checked(captured: Captured, program: Program, leaves: list) -> None:
-    """Replay at the example's sizes and at others; raise, or note which sizes need another graph."""
+    """Replay at the example's sizes and at others; raise, or note what needs another graph."""
     if not _agrees(captured, program, leaves):
         raise errors.disagrees(None)
     names = roots(program.traced)

@@ -105,6 +105,7 @@ def trace(fn: Callable, leaves: list, spec: pytree.TreeSpec, static: set) -> Tra
     def run(*given):
         rest = iter(given)
         flat = [next(rest) if isinstance(x, Tensor | torch.SymInt) else x for x in inputs]
+        recorder.given.update(_storage(x) for x in flat if isinstance(x, FakeTensor))
         with recorder, _NumbersOfSizes():
             result = fn(*pytree.tree_unflatten(flat, spec))
             outputs, shape = pytree.tree_flatten(result)
@@ -197,20 +198,36 @@ class _Recorder(GivenNoise):
     def __init__(self, mode: FakeTensorMode):
         super().__init__(self._take)
         self.mode = mode
+        self.given: set[int] = set()  # where the numbers of inputs would be
         self.noise: list[tuple[NoiseSpec, torch.fx.Node]] = []
         self.closed: dict[int, tuple[Tensor, Tensor, torch.fx.Node]] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default:
             raise errors.number_asked_for(user_line())
+        if func._schema.is_mutable and self._writes_inputs(func, args, kwargs):
+            raise errors.input_changed(str(func), user_line())
         if func in _INDEXING:
             args = (args[0], self._positions(args[1]), *args[2:])
         if torch.Tag.dynamic_output_shape in func.tags and not _by_position(func, args):
             raise errors.shape_from_numbers(str(func), user_line())
         if func in _LIFTED and not isinstance(args[0], FakeTensor) and args[0].dim() == 0:
             return self._literal(args[0])
-        args, kwargs = pytree.tree_map_only(Tensor, self._lifted, (args, kwargs or {}))
+        args, kwargs = pytree.tree_map_only(Tensor, self._lifted, (args, kwargs))
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def _writes_inputs(self, func: Any, args: tuple, kwargs: dict) -> bool:
+        """Whether an operation writes into an argument of the program, or what it closes over."""
+        named = zip(func._schema.arguments, args, strict=False)
+        written = [x for known, x in named if known.alias_info and known.alias_info.is_write]
+        written += [
+            kwargs[known.name]
+            for known in func._schema.arguments
+            if known.name in kwargs and known.alias_info and known.alias_info.is_write
+        ]
+        tensors = [x for x in pytree.tree_leaves(written) if isinstance(x, Tensor)]
+        return any(not isinstance(x, FakeTensor) or _storage(x) in self.given for x in tensors)
 
     def _positions(self, index: list) -> list:
         """Masks that no input decides, as those of a matrix's lower triangle, as positions."""
@@ -235,6 +252,7 @@ class _Recorder(GivenNoise):
         if key not in self.closed:
             with disable_proxy_modes_tracing():
                 fake = self.mode.from_tensor(tensor.detach(), static_shapes=True)
+            self.given.add(_storage(fake))
             self.closed[key] = (tensor, fake, self._input(fake))
         return self.closed[key][1]
 
@@ -304,6 +322,10 @@ def _without_inputs(mask: Tensor) -> list[Tensor] | None:
             return list(value(node).nonzero(as_tuple=True))
     except LookupError:
         return None
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 _INDEXING = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)

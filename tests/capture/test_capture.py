@@ -364,6 +364,28 @@ def number_closed_over(x):
     return x * float(CLOSED)
 
 
+def changed_argument(x):
+    x += 1
+    return x
+
+
+def changed_row(x):
+    x[0] = 1.0
+    return x
+
+
+def changed_closure(x):
+    CLOSED.add_(0.0)
+    return x + CLOSED
+
+
+BATCH_NORM = torch.nn.BatchNorm1d(2)
+
+
+def batch_norm(x):
+    return BATCH_NORM(x.reshape(2, 2))
+
+
 def plate_from_tensor(x):
     with plate("rows", x.sum().long()):
         return sample("x", dist.Normal(0.0, 1.0))
@@ -384,6 +406,10 @@ def plate_from_tensor(x):
         (places, 1, "aten.nonzero"),
         (own_stream, 1, "a torch.Generator cannot be captured"),
         (noisy_slope, 1, "rrelu_with_noise"),
+        (changed_argument, 1, "changing an input in place"),
+        (changed_row, 1, "changing an input in place"),
+        (changed_closure, 1, "changing an input in place"),
+        (batch_norm, 1, "changing an input in place"),
     ],
 )
 def test_refused_with_operation_line_and_remedy(fn, line, said):
@@ -460,6 +486,22 @@ def test_another_torch_is_refused(monkeypatch):
         capture(normal)
 
 
+def test_what_is_made_inside_may_be_changed_in_place():
+    def fn(x):
+        made = torch.zeros(len(x))
+        made[1:] = x[:-1]
+        made += 1
+        return made.mul_(2)
+
+    captured = capture(fn, DATA)
+    replayed(captured, torch.randn(9))
+    (found,) = captured.program.module()(DATA)
+    assert torch.equal(found, fn(DATA))
+    for node in captured.program.graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload):
+            assert not node.target._schema.is_mutable
+
+
 # -- export ----------------------------------------------------------------------------------------
 
 
@@ -497,5 +539,7 @@ def test_an_exported_program_is_for_other_sizes_and_survives_a_file(tmp_path):
         data = torch.randn(n)
         (found,) = program(torch.tensor(0.1), data)
         torch.testing.assert_close(found, log_joint(torch.tensor(0.1), data))
+    apart = capture(lambda x, y: x.sum() * y.sum(), torch.ones(4), torch.ones(4)).program.module()
+    assert apart(torch.ones(2), torch.ones(9))[0] == 18
     names = [node.name for node in captured.program.graph.nodes if node.op == "placeholder"]
     assert names == ["z", "data"]
