@@ -71,6 +71,7 @@ class Dims:
     values: dict[str, dict[int, str]] = field(
         default_factory=dict
     )  # what a site's value depends on
+    around: dict[str, set[int]] = field(default_factory=dict)  # taken when a site got its own
     depths: dict[str, int] = field(default_factory=dict)  # how many markov loops a site stands in
     given: dict[str, tuple[int, int]] = field(default_factory=dict)  # dimension and size, by site
 
@@ -98,9 +99,16 @@ class Dims:
             dim = self.lowest
         else:
             # Also those of loops that have ended: a later site may see them beside this one.
-            taken = {dim for name in scope for dim in self.values.get(name, ())}
-            taken |= self.everywhere.keys()
-            dim = next(d for d in range(self.first, self.lowest - 1, -1) if d not in taken)
+            near = {dim for name in scope for dim in self.values.get(name, ())}
+            near |= self.everywhere.keys()
+            # A dimension rests for a while: who depends on a variable that was just forgotten would
+            # else be taken to depend on its successor.
+            rest = near.union(*(self.around.get(name, ()) for name in scope))
+            free = [d for d in range(self.first, self.lowest - 1, -1) if d not in rest]
+            dim = next((d for d in free if -d <= _MOST_DIMS), None)
+            if dim is None:
+                dim = next(d for d in range(self.first, self.lowest - 1, -1) if d not in near)
+            self.around[msg.name] = near
         self.lowest = min(self.lowest, dim - 1)
         if -dim > _MOST_DIMS:
             raise errors.too_many_dimensions(msg, len(self.given))

@@ -437,10 +437,20 @@ def test_work_grows_as_the_chain_does(what):
 def test_dimensions_are_given_back_along_a_chain():
     model, _ = long_chain(40, 3, torch.float32)
     run = handlers.trace(handlers.enum(model, first_available_dim=-1)).get_trace()
-    assert {run.nodes[f"z_{t}"].infer["_enumerate_dim"] for t in range(40)} == {-1, -2}
+    assert {run.nodes[f"z_{t}"].infer["_enumerate_dim"] for t in range(40)} == {-1, -2, -3}
     model = program("chain_without_markov").model
     run = handlers.trace(handlers.enum(model, first_available_dim=-3)).get_trace()
     assert [run.nodes[f"z_{t}"].infer["_enumerate_dim"] for t in range(4)] == [-3, -4, -5, -6]
+
+
+def test_a_chain_of_many_variables_fits_into_a_tensors_dimensions():
+    def model():
+        z = [torch.zeros(())] * 25
+        for t in markov(range(3)):
+            z = [sample(f"z_{t}_{k}", dist.Bernoulli(0.3 + 0.4 * z[k]), infer=ALL)
+                 for k in range(25)]  # fmt: skip
+
+    assert abs(TraceEnum_ELBO(max_plate_nesting=0).loss(model, nothing)) < 1e-5
 
 
 def test_branches_of_markov_loops_that_meet_share_no_dimension():
@@ -989,6 +999,14 @@ def test_a_step_that_depends_on_one_that_is_forgotten():
 
     fault = failing(model, max_plate_nesting=0)
     assert fault.site == "z_2" and "history=" in fault.remedy
+
+    def observed():
+        z = [torch.tensor(0)]
+        for t in markov(range(4)):
+            z.append(sample(f"z_{t}", dist.Categorical(torch.ones(2, 2)[z[-1]]), infer=ALL))
+            sample(f"x_{t}", dist.Normal(1.0 * z[max(0, t - 1)], 1.0), obs=torch.tensor(0.0))
+
+    assert failing(observed, max_plate_nesting=0).site == "x_2"
 
     def after():
         z = torch.tensor(0)
