@@ -414,7 +414,7 @@ class Counting(TorchDispatchMode):
 @pytest.mark.parametrize("what", ["loss", "marginals", "guide"])
 def test_work_grows_as_the_chain_does(what):
     counts = []
-    sizes = (250, 500, 1000) if what == "loss" else (50, 100, 200)
+    sizes = (250, 500, 1000) if what == "loss" else (30, 60, 120)
     for steps in sizes:
         model, _ = long_chain(steps, 16 if what == "loss" else 3, torch.float32)
         elbo = TraceEnum_ELBO(max_plate_nesting=0, strict_enumeration_warning=False)
@@ -428,7 +428,7 @@ def test_work_grows_as_the_chain_does(what):
                 elbo.loss(model, handlers.block(model, hide_fn=lambda site: site.is_observed))
         counts.append((counting.operations, counting.elements))
     for one, two, four in zip(*counts, strict=True):
-        assert one > 50 * sizes[0] / 50
+        assert one > 10 * sizes[0]
         # Twice as long, twice the work; four times as long, four times.
         assert abs((two - one) * 2 - (four - two)) <= 0.02 * (four - two)
         assert abs(four / one - 4) < 0.1
