@@ -116,6 +116,7 @@ def trace(fn: Callable, leaves: list, spec: pytree.TreeSpec, static: set) -> Tra
         stack.enter_context(_PATCHING)
         stack.enter_context(_len_of_tensors())
         stack.enter_context(checks.asked_together())
+        stack.enter_context(mode)  # make_fx would make one of its own when no input is a tensor
         graph = _explained(lambda: make_fx(run, tracing_mode="symbolic")(*given))
     noise, closed = recorder.settle(graph)
     return Traced(
@@ -339,11 +340,23 @@ class _NumbersOfSizes(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (torch.tensor, torch.as_tensor) and args and _is_of_sizes(args[0]):
             return _number(args[0], **kwargs)
+        if func is torch.linspace and any(map(_is_of_sizes, (*args, *kwargs.values()))):
+            return _linspace(*args, **kwargs)
         if func is Tensor.__getitem__:
             index = _tensor_index(*args)
             if index is not None:
                 return aten.index.Tensor(args[0], index)
         return func(*args, **kwargs)
+
+
+def _linspace(start, end, steps, **kwargs) -> Tensor:
+    """`torch.linspace`, which asks for the number of steps; as torch does it, from both ends."""
+    i = torch.arange(steps, **kwargs)
+    i = i if i.is_floating_point() else i.to(kwargs.get("dtype") or torch.get_default_dtype())
+    gap = (end - start) / torch.sym_max(steps - 1, 1)
+    return torch.where(
+        i < torch.sym_max(steps // 2, 1), start + gap * i, end - gap * (steps - 1 - i)
+    )
 
 
 def _tensor_index(x: Tensor, index: Any) -> list | None:

@@ -305,6 +305,13 @@ class Categorical(Weights, torch_dist.Categorical):
     def _as_value(self, value) -> Tensor:
         return value if isinstance(value, Tensor) else torch.as_tensor(value)
 
+    @torch.no_grad()
+    def _sample(self, sample_shape: torch.Size) -> Tensor:
+        # As torch does it; but its numel() would fix a size that a captured program keeps open.
+        probs = self.probs.reshape(-1, self._num_events)
+        drawn = torch.multinomial(probs, math.prod(sample_shape), True).T
+        return drawn.reshape(self._extended_shape(sample_shape))
+
     def _log_prob(self, value: Tensor) -> Tensor:
         index = value.long().unsqueeze(-1)
         shape = torch.broadcast_shapes(index.shape[:-1], self.batch_shape)

@@ -310,6 +310,24 @@ def test_a_plates_subsample_is_noise_too():
     assert x.shape == (20,) and len(set(rows.tolist())) == 20
 
 
+def test_without_a_tensor_among_the_arguments():
+    def fn(n):
+        weights = torch.tensor([0.5, 2.0])
+        return dist.Beta(1.0, 2.0).rsample((n, 2)) * weights, dist.Categorical(weights).sample((n,))
+
+    captured = capture(fn, 4)
+    for n in (1, 2, 50):
+        assert replayed(captured, n)[0].shape == (n, 2)
+    assert len(captured.programs) == 1
+
+
+def test_a_grid_of_any_number_of_points():
+    captured = capture(lambda low, n: torch.linspace(low, 4.0, n), -1.5, 5)
+    for n in (1, 2, 3, 100, 101):
+        torch.testing.assert_close(captured(-3.0, n), torch.linspace(-3.0, 4.0, n))
+    assert len(captured.programs) == 1
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
