@@ -35,8 +35,9 @@ def capture(fn: Callable, *example: Any, check: bool = True) -> Captured:
     The function runs in Python while the graph is made, handlers and all; never again after. Its
     arguments are inputs: tensors, of any sizes; numbers; whole numbers, so plate sizes too; in
     dictionaries, lists and tuples. So are the tensors, modules and parameters that it closes over,
-    with the values that they have at each call. Draws are functions of base noise, which is an
-    input as well.
+    with the numbers that they hold at each call (it is these very tensors: another one put in the
+    place of one of them later is not seen, nor is a plain number that has changed). Draws are
+    functions of base noise, which is an input as well.
 
     Args:
         fn: takes tensors and numbers, may use every statement and handler, and returns tensors.
@@ -149,10 +150,12 @@ class Captured:
             size it has been called with.
     """
 
-    def __init__(self, fn: Callable, example: Sequence, check: bool = True):
+    def __init__(self, fn: Callable, example: Sequence, check: bool = True, beside: Any = None):
+        # `beside`: the arguments whose precision plain numbers get; all, unless told.
         self.fn, self._check = fn, check
         leaves, self._spec = pytree.tree_flatten(tuple(example))
-        kinds = [x.dtype for x in leaves if isinstance(x, Tensor) and x.is_floating_point()]
+        near = leaves if beside is None else pytree.tree_leaves(beside)
+        kinds = [x.dtype for x in near if isinstance(x, Tensor) and x.is_floating_point()]
         self._number_dtype = torch.get_default_dtype()
         for kind in kinds:
             self._number_dtype = torch.promote_types(self._number_dtype, kind)
@@ -482,10 +485,10 @@ def _checked(captured: Captured, program: Program, leaves: list) -> None:
     resized_ = _at(program, others)
     if resized_ is not None and not _agrees(captured, program, resized_):
         raise errors.disagrees(others)
-    if not names or _agrees_at(captured, program, dict.fromkeys(names, 1)):
-        return
     alone = [n for n in names if not _agrees_at(captured, program, {**others, n: 1})]
-    program.least.update(dict.fromkeys(alone or names, 2))
+    if names and not alone and not _agrees_at(captured, program, dict.fromkeys(names, 1)):
+        alone = names
+    program.least.update(dict.fromkeys(alone, 2))
     program._known.clear()
 
 

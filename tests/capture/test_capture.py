@@ -168,6 +168,17 @@ def test_a_branch_on_a_size_or_a_whole_number_is_never_answered_from_the_other_b
         torch.testing.assert_close(captured(*args), branching(*args))
 
 
+def test_a_size_of_one_that_behaves_otherwise_gets_a_program_of_its_own():
+    # Nothing is recorded of such a comparison: a symbol is taken to be more than 1.
+    def steps(x):
+        return x.sum() if len(x) == 1 else x.mean() + 10
+
+    captured = capture(steps, DATA)
+    for n in (5, 1, 2, 1, 3):
+        replayed(captured, torch.randn(n))
+    assert len(captured.programs) == 2
+
+
 def test_arguments_of_another_kind_are_refused():
     captured = capture(log_joint, torch.tensor(0.3), DATA)
     for args in (

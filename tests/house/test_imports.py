@@ -21,13 +21,13 @@ ABOVE = {
     "effects": {"primitives", "handlers", "trace", "distributions", "infer", "optim", "inspect"},
     "display": {"effects", "primitives", "handlers", "trace", "infer", "optim", "inspect"},
     "tracebacks": {"effects", "primitives", "handlers", "trace", "infer", "optim", "inspect"},
-    "trace": {"primitives", "handlers", "infer", "optim", "inspect"},
-    "primitives": {"handlers", "trace", "infer", "optim", "inspect"},
+    "trace": {"primitives", "handlers", "infer", "optim", "inspect", "capture"},
+    "primitives": {"handlers", "trace", "infer", "optim", "inspect", "capture"},
     "ops": {"effects", "primitives", "handlers", "trace", "distributions", "infer", "optim"},
-    "enumeration": {"primitives", "handlers", "trace", "infer", "optim"},
-    "handlers": {"infer", "optim", "inspect"},
-    "inspect": {"infer", "optim"},
-    "optim": {"handlers", "primitives", "trace", "infer"},
+    "enumeration": {"primitives", "handlers", "trace", "infer", "optim", "capture"},
+    "handlers": {"infer", "optim", "inspect", "capture"},
+    "inspect": {"infer", "optim", "capture"},
+    "optim": {"handlers", "primitives", "trace", "infer", "capture"},
 }
 SOURCES = sorted((ROOT / "pplkit").rglob("*.py"))
 
