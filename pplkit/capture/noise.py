@@ -39,6 +39,11 @@ class GivenNoise(TorchDispatchMode):
     Args:
         take: from a kind ("normal" or "uniform"), a shape, a dtype and a device to a tensor.
         strict: what has no form from given noise is an error; otherwise it is drawn by torch.
+
+    >>> import pplkit.distributions as dist
+    >>> with GivenNoise(lambda kind, shape, dtype, device: torch.full(shape, 0.5, dtype=dtype)):
+    ...     dist.Normal(1.0, 2.0).sample(), dist.Bernoulli(0.7).sample()
+    (tensor(2.), tensor(1.))
     """
 
     def __init__(

@@ -148,6 +148,14 @@ class Captured:
         fn: the function.
         programs: the graphs made so far: one, unless the function fixes sizes; then one for each
             size it has been called with.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> captured = capture(lambda n: pplkit.sample("x", dist.Normal(0.0, 1.0).expand([n])), 2)
+    >>> [spec.kind for spec in captured.noise]
+    ['normal']
+    >>> noise = captured.draw_noise(5, seed=0)
+    >>> torch.equal(captured(5, noise=noise), captured.eager(5, noise=noise))
+    True
     """
 
     def __init__(self, fn: Callable, example: Sequence, check: bool = True, beside: Any = None):

@@ -53,6 +53,9 @@ aten = torch.ops.aten
 class NoiseSpec:
     """Base noise that a program takes: `normal` or `uniform` numbers, of a shape that may follow
     the inputs' sizes.
+
+    >>> NoiseSpec("normal", (3,), torch.float32, torch.device("cpu")).kind
+    'normal'
     """
 
     kind: str
@@ -63,7 +66,13 @@ class NoiseSpec:
 
 @dataclass
 class Guard:
-    """What a run took for granted about sizes, and the line that asked."""
+    """What a run took for granted about sizes, and the line that asked.
+
+    >>> from pplkit.capture import capture
+    >>> captured = capture(lambda x, y: x + y, torch.zeros(3), torch.ones(3))
+    >>> [type(guard.holds).__name__ for guard in captured.guards]  # one size is the other
+    ['Equality']
+    """
 
     holds: Any  # a relation between sizes
     where: Where | None
