@@ -219,10 +219,13 @@ def value(fn, value: Tensor, name: str | None = None, where=None, origin="given"
     fn._seen = ref(value)
 
 
-def density(site: Message) -> Tensor:
-    """A site's log-probability by its distribution alone, if all is on one device."""
+def density(site: Message, drawn: bool = False) -> Tensor:
+    """A site's log-probability by its distribution alone, if all is on one device.
+
+    With `drawn`, that of the draw: of the distribution without its own masks.
+    """
     try:
-        return site.fn.log_prob(site.value)
+        return (site.fn._unmasked() if drawn else site.fn).log_prob(site.value)
     except RuntimeError as fault:
         told = errors.two_devices(fault, site.fn, site.name, site.where, site.value)
         if told is fault:

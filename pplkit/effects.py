@@ -91,7 +91,8 @@ class Message:
         """`log_prob`, as the parts that estimate a gradient."""
         if self.fn.has_rsample:
             return ScoreParts(self.log_prob, torch.zeros_like(self.log_prob), self.log_prob)
-        return ScoreParts(self.log_prob, self.unscaled_log_prob, torch.zeros_like(self.log_prob))
+        score = checks.density(self, drawn=True)
+        return ScoreParts(self.log_prob, score, torch.zeros_like(self.log_prob))
 
     @property
     def log_prob_sum(self) -> Tensor:
@@ -116,9 +117,7 @@ class ScoreParts(NamedTuple):
     """What a guide's site adds to a gradient estimate; each of the shape of its plates."""
 
     log_prob: Tensor
-    score_function: (
-        Tensor  # multiplies the terms that the site influences; neither scaled nor masked
-    )
+    score_function: Tensor  # multiplies the terms that it influences; neither scaled nor masked
     entropy_term: Tensor  # differentiated through the draw
 
 

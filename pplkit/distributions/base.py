@@ -302,6 +302,16 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
 
         return MaskedDistribution(self, mask)
 
+    def _unmasked(self) -> Distribution:
+        """The distribution of the draws, which no mask changes."""
+        inner = self.__dict__.get("base_dist")
+        plain = inner._unmasked() if isinstance(inner, Distribution) else inner
+        if plain is inner:
+            return self
+        new = copy.copy(self)
+        new.base_dist = plain
+        return new
+
     def __getstate__(self) -> dict:
         # A weak reference cannot be pickled.
         return {name: value for name, value in self.__dict__.items() if name != "_seen"}

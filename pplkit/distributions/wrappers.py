@@ -305,6 +305,9 @@ class MaskedDistribution(Family):
         log_prob = self.base_dist._log_prob(value)
         return log_prob if self._mask is True else torch.where(self._mask, log_prob, 0.0)
 
+    def _unmasked(self):
+        return self.base_dist._unmasked()
+
     def _cdf(self, value: Tensor) -> Tensor:
         return self.base_dist._cdf(value)
 

@@ -210,7 +210,7 @@ class Trace_ELBO(ELBO):  # noqa: N801
         for site in scored:
             cost = _summed_to(site, [term for term in terms if self._influences(site, term[1])])
             cost, baseline_loss = with_baseline(site, cost)
-            surrogate = surrogate - (cost * site.unscaled_log_prob).sum() + baseline_loss
+            surrogate = surrogate - (cost * site.score_parts.score_function).sum() + baseline_loss
         return surrogate
 
     def _terms(self, model_trace: Trace, guide_trace: Trace) -> list[tuple[Message, Tensor]]:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .. import errors
+from .. import checks, errors
 from ..distributions import Distribution
 from ..effects import Handler, Message
 from ..enumeration import Dims, Enumerating, alternatives, strategy
@@ -41,7 +41,8 @@ class TraceEnum_ELBO(ELBO):
     program once, with all values along a dimension; `"sequential"` once for each value, so that
     Python code may branch on it. With `num_samples` the sum is over that many draws.
 
-    What stands outside a plate must not depend on an enumerated variable inside it.
+    What stands outside a plate must not depend on a variable inside it that is enumerated, or drawn
+    without a gradient.
 
     Args:
         num_particles, max_plate_nesting, vectorize_particles: see `ELBO`. Dimensions left of
@@ -290,7 +291,10 @@ class Weights:
         if how is None and site.fn.has_rsample:
             return
         number = site.infer.get("num_samples") if how == "parallel" else None
-        log_prob = site.log_prob if _counts_once(site) else site.unscaled_log_prob
+        masked = site.fn._unmasked() is not site.fn
+        log_prob = site.log_prob
+        if masked or not _counts_once(site):
+            log_prob = checks.density(site, drawn=True)
         weight = _Weight(table(site, log_prob, self.first), site, plates)
         if how == "sequential":
             self.sequential.append(weight)

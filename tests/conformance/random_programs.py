@@ -486,6 +486,7 @@ class Expected:
     names: dict = field(default_factory=dict)  # of plates, as they were made last
     times: Counter = field(default_factory=Counter)
     parts: set = field(default_factory=set)  # of the names, those observed in part
+    hidden: set = field(default_factory=set)  # those whose plates depend on being observed
 
     def run(self, body: tuple, place: Place = Place()) -> Expected:
         for node in body:
@@ -536,6 +537,8 @@ class Expected:
 
     def batch(self, name: str, place: Place, made) -> tuple[Shape] | None:
         _, plates = place.seen_by(name)
+        if plates is None:
+            self.hidden.add(name)
         if made is None or plates is None:
             return None
         batch = inside(made[0], {dim: size for _, dim, size in plates if dim is not None})

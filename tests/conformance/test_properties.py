@@ -218,16 +218,38 @@ def rows_hidden_by_type(program: Program) -> bool:
     return types_blocked(program) and random and "replay" in kinds_of(program)
 
 
-def lifted_among_plates(program: Program) -> bool:
-    """A prior stands in the plates outside of its `lift`. In Pyro, where there is one, it is
-    widened by those inside too; where there is none, it is not."""
-    lifts = [node for node in walk(program) if isinstance(node, Under)]
-    inside = any(node.handler.kind == "lift" for node in lifts)
-    return inside and any(isinstance(node, Plate) for node in walk(program))
+def lifted_between_plates(program: Program) -> bool:
+    """A prior stands in the plates outside of its `lift`. In Pyro, where there is one, even one
+    that is looped over, it is widened by those inside too."""
+
+    def found(body: tuple, outside: bool, lifted: bool) -> bool:
+        for node in body:
+            plate = isinstance(node, Plate)
+            lift = outside and isinstance(node, Under) and node.handler.kind == "lift"
+            if plate and lifted:
+                return True
+            if found(getattr(node, "body", ()), outside or plate, lifted or lift):
+                return True
+        return False
+
+    return found(program.body, False, False)
+
+
+def factor_hidden_by_type(program: Program) -> bool:
+    """Unconditioned, a factor is a drawn sample to Pyro, which `block(hide_types=["sample"])`
+    hides; here it stays a factor, observed."""
+    factors = any(isinstance(node, Factor) for node in walk(program))
+    return factors and types_blocked(program) and "uncondition" in kinds_of(program)
 
 
 # Programs whose outcomes are not compared.
-PARTINGS = [do_restarts, lifted_and_substituted, rows_hidden_by_type, lifted_among_plates]
+PARTINGS = [
+    do_restarts,
+    lifted_and_substituted,
+    rows_hidden_by_type,
+    lifted_between_plates,
+    factor_hidden_by_type,
+]
 
 
 @dataclass(frozen=True)
@@ -369,6 +391,8 @@ def right_shapes(program: Program, ours: Outcome) -> None:
         if shape is not None and expected.times[name] == 1:
             if f"{name}_unobserved" in given or (redrawn and name in expected.parts):
                 continue
+            if redrawn and name in expected.hidden:  # drawn anew, out of reach of some plates
+                continue
             fits = {shape} | given.get(name, set())
             if redrawn and name in expected.sites:
                 _, batch, event = expected.sites[name]
@@ -413,14 +437,18 @@ def test_the_elbo_of_a_program_and_a_guide_made_from_it(program):
         with pytest.raises(ValueError, match="invalid log_prob shape"):
             loss_and_gradients(program, PYRO, pyro.infer.Trace_ELBO())
         return
-    theirs = loss_and_gradients(program, PYRO, pyro.infer.Trace_ELBO())
+    try:
+        theirs = loss_and_gradients(program, PYRO, pyro.infer.Trace_ELBO())
+    except ValueError as fault:  # a deterministic value, which is a sample to Pyro, under a mask
+        assert re.search(r'at site "d\w+", invalid log_prob shape', str(fault))
+        return
     torch.testing.assert_close(ours[0], theirs[0], **CLOSE)
     # Of draws without a derivative Pyro's score-function terms differ: it does not know that rows of
-    # a looped plate are independent, and leaves out those of masked draws, which still influence.
-    scored = not all(FAMILIES[n.fn.family].has_rsample for n in latent)
+    # a looped plate are independent, and leaves out draws under `.mask(False)`, which still
+    # influence (see test_masked_scores).
+    scored = [n for n in latent if not FAMILIES[n.fn.family].has_rsample]
     looped = any(isinstance(n, Plate) and n.how == "for" for n in walk(program))
-    masked = "mask" in kinds_of(program) or any(n.fn.mask is not None for n in latent)
-    if scored and (looped or masked):
+    if scored and (looped or any(n.fn.mask is False for n in scored)):
         return
     assert ours[1].keys() == theirs[1].keys()
     for name, gradient in ours[1].items():
