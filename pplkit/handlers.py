@@ -469,14 +469,15 @@ class lift(Handler):
         if msg.type != "param" or prior is None:
             return
         if msg.name in self.drawn:  # read again: the same variable
-            msg.value, msg.stop = self.drawn[msg.name].value, True
+            msg.value, msg.kwargs, msg.stop = self.drawn[msg.name].value, {}, True
             return
         if isinstance(prior, torch.distributions.Distribution):
             msg.fn = prior if isinstance(prior, Distribution) else adopt(prior)
             msg.type, msg.args, msg.kwargs = "sample", (), {}
             self.drawn[msg.name] = msg
         else:  # a stochastic function has sites of its own
-            msg.value, msg.stop = prior() if msg.value is None else msg.value, True
+            msg.value, msg.kwargs = prior() if msg.value is None else msg.value, {}
+            msg.stop = True
 
 
 class infer_config(Handler):

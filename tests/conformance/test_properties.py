@@ -30,6 +30,7 @@ from tests.conformance.random_programs import (
     Markov,
     Param,
     Plate,
+    Prior,
     Program,
     Runner,
     Sample,
@@ -515,3 +516,34 @@ def test_where_one_engine_alone_raises(rule, program):
 
 def test_every_rule_has_its_program():
     assert [rule for rule, _ in ONE_SIDED] == STRICTER + LAXER
+
+
+LIFT = Handled("lift", (("prior", Prior((3,), "p1")),))
+AGAIN = Plate("P0", 3, (Param("p1", (3,), event_dim=0),), rows=(1,))
+
+
+@pytest.mark.parametrize("body", [(AGAIN, replace(AGAIN, how="again")), (Markov(2, 0, (AGAIN,)),)])
+def test_a_lifted_parameter_is_the_same_when_read_again(body):
+    assert judge(Program(body, (LIFT,))) == "same"
+
+
+INSIDE = Plate("P1", 3, (Param("p1", (3,), event_dim=0),))
+LIFTED = Under(Handled("lift", (("prior", Prior((), "p1")),)), (INSIDE,))
+HIDDEN = Handled("block", (("hide_types", ("sample",)),))
+PARTED = [
+    (lifted_between_plates, Program((Plate("P0", 2, (LIFTED,)),))),
+    (lifted_between_plates, Program((Plate("P0", 1, (LIFTED,), how="for"),))),
+    (factor_hidden_by_type, Program((Factor("f1", ()),), (Handled("uncondition"), HIDDEN))),
+]
+
+
+@pytest.mark.parametrize(("parting", "program"), PARTED)
+def test_where_outcomes_differ(parting, program):
+    assert judge(program) == parting.__name__
+    with pytest.raises(AssertionError):
+        same(program, run_us(program), run_pyro(program))
+
+
+def test_a_prior_with_plates_on_one_side_of_it_alone_is_the_same():
+    for body in ((LIFTED,), (Plate("P0", 2, (replace(LIFTED, body=INSIDE.body),)),)):
+        assert judge(Program(body)) == "same"

@@ -500,3 +500,16 @@ def test_a_learnt_centring():
 def test_what_cannot_be_reparameterised(site, strategy, message):
     with pytest.raises(errors.ModelError, match=f"(?s)'x'.*{message}"):
         handlers.reparam(site, config={"x": strategy})()
+
+
+def test_a_lifted_parameter_read_again_has_the_rows_that_it_had():
+    """Among the rows of a subsampled plate too: the variable is one, whole."""
+
+    def program():
+        with plate("rows", 3, subsample=torch.tensor([1])):
+            return [param("p", torch.zeros(3), event_dim=0) for _ in range(2)]
+
+    one, two = handlers.lift(program, prior=dist.Normal(0.0, 1.0).expand([3]).to_event(1))()
+    assert torch.equal(one, two) and one.shape == (3,)
+    one, two = handlers.lift(program, prior=lambda: torch.ones(3))()
+    assert torch.equal(one, two) and one.shape == (3,)
