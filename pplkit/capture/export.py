@@ -23,9 +23,9 @@ def exported(
         else:
             args.append(leaf)
             shapes.append(Dim.DYNAMIC if not _fixed(traced, shape) else None)
-    for spec in traced.noise:
-        from .program import evaluated
+    from .program import evaluated
 
+    for spec in traced.noise:
         whole = [evaluated(n, sizes) for n in spec.shape]
         args.append(torch.rand(whole, dtype=spec.dtype, device=spec.device))
         shapes.append(_dims(traced, spec.shape))

@@ -25,9 +25,4 @@ def _like_first(first, *others):
     return torch.empty_like(first)
 
 
-def _broadcast(first, second, *others):
-    shape = torch.broadcast_shapes(first.shape, second.shape)
-    return first.new_empty(shape)
-
-
 _SHAPES = {"_standard_gamma_grad": _like_first, "_dirichlet_grad": _like_first}

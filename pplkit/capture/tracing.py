@@ -12,7 +12,7 @@ import builtins
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -93,7 +93,6 @@ class Traced:
     out_spec: pytree.TreeSpec
     guards: list[Guard]
     sizes: dict  # what is known of sizes beyond their names: one symbol by another, or by a number
-    hints: dict = field(default_factory=dict)
 
 
 def trace(fn: Callable, leaves: list, spec: pytree.TreeSpec, static: set) -> Traced:
