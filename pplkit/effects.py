@@ -286,8 +286,8 @@ class Handler(metaclass=_HandlerType):
         if at < 0 or stack[at].owner is not self or stack[at].generator is not None:
             at = self._place(stack, sys._getframe(1))
         if at >= 0:
-            # What is still above was left behind by an interrupt, unless a generator holds it.
-            above = [entry for entry in stack[at + 1 :] if entry.generator is not None]
+            # What is still above was left behind by an interrupt, unless a generator is concerned.
+            above = [e for e in stack[at + 1 :] if e.generator or stack[at].generator]
             _STACK.set((*stack[:at], *above))
             if exc_type is not None:
                 get_param_store().roll_back(stack[at].mark)
@@ -324,20 +324,34 @@ class Handler(metaclass=_HandlerType):
         return f"<{type(self).__name__}({inner})>"
 
 
+_GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
 def _is_loose_generator(frame: FrameType) -> bool:
     """Whether a `with` in this frame can be left hanging by whoever drives the generator.
 
     A generator that waits at a `yield` inside `with plate(...)` may be abandoned there; its
     handlers are in force only while it runs. Not so one driven by `contextlib` or a pytest fixture:
-    these wait at their `yield` just *because* the block around it is running.
+    these wait at their `yield` just *because* the block around it is running. Nor is one that does
+    not run: it made a loop for others.
     """
-    if not frame.f_code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR):
+    if not frame.f_code.co_flags & _GENERATOR:
         return False
     driver = frame.f_back
     while driver is not None and driver.f_code.co_flags & inspect.CO_GENERATOR:
         driver = driver.f_back
-    home = driver.f_globals.get("__name__", "") if driver is not None else ""
+    home = driver.f_globals.get("__name__", "") if driver is not None else "contextlib"
     return not home.startswith(("contextlib", "_pytest", "pytest"))
+
+
+def made_in() -> FrameType | None:
+    """The generator that a handler's constructor, which asks this, is called from, if it is one.
+
+    A loop over the handler belongs to it: what drives the loop, such as a progress bar, may be
+    another generator.
+    """
+    frame = sys._getframe(3)  # the constructor is called by the handlers' metaclass
+    return frame if frame.f_code.co_flags & _GENERATOR else None
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:

@@ -20,7 +20,7 @@ from torch.distributions import constraints
 
 from . import checks, errors, mending
 from .distributions import Distribution, Unit, adopt
-from .effects import Handler, Message, PlateFrame, active_handlers, perform
+from .effects import Handler, Message, PlateFrame, active_handlers, made_in, perform
 from .params import get_param_store
 from .randomness import drawing
 
@@ -345,7 +345,7 @@ class plate(Handler):
             raise errors.plate_dim_positive(name, dim)
         self.name, self.size, self.dim, self._given = name, size, dim, subsample
         self.subsample_size = size if subsample_size is None else subsample_size
-        self.device = device
+        self.device, self._maker = device, made_in()
         self._drawn: Tensor | None = None
         self._run: list[ref] = []  # the traces under which they were drawn
 
@@ -373,7 +373,7 @@ class plate(Handler):
         for counter, i in enumerate(range(self.size) if whole else indices.tolist()):
             self._check_not_open()
             frame = PlateFrame(self.name, None, self.subsample_size, self.size, counter)
-            self._push(_Rows(frame, self.indices), None)
+            self._push(_Rows(frame, self.indices), self._maker)
             try:
                 yield i
             finally:
@@ -499,7 +499,7 @@ class markov(Handler):
         super().__init__(fn if callable(fn) else None)
         self.history, self.keep = history, keep
         self.past: list[set[str]] = []
-        self.depth = 0
+        self.depth, self._maker = 0, made_in()
 
     def __iter__(self) -> Iterator:
         if self.steps is None:
@@ -514,7 +514,7 @@ class markov(Handler):
         if len(self.past) < self.depth:
             self.past.append(set())
         if self.depth == 1:  # steps deepen it, but one handler listens
-            self._push(self, sys._getframe(1))
+            self._push(self, sys._getframe(1) if self.steps is None else self._maker)
         return self
 
     def __exit__(self, exc_type, exc, tb) -> None:

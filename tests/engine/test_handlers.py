@@ -5,7 +5,18 @@ import torch
 
 import pplkit
 import pplkit.distributions as dist
-from pplkit import errors, factor, handlers, markov, param, plate, plate_stack, sample, subsample
+from pplkit import (
+    effects,
+    errors,
+    factor,
+    handlers,
+    markov,
+    param,
+    plate,
+    plate_stack,
+    sample,
+    subsample,
+)
 from pplkit.effects import Handler, active_handlers
 from pplkit.infer.reparam import LocScaleReparam, TransformReparam
 
@@ -513,3 +524,48 @@ def test_a_lifted_parameter_read_again_has_the_rows_that_it_had():
     assert torch.equal(one, two) and one.shape == (3,)
     one, two = handlers.lift(program, prior=lambda: torch.ones(3))()
     assert torch.equal(one, two) and one.shape == (3,)
+
+
+def bar(steps):
+    """As a progress bar hands on what it goes over."""
+    for step in steps:  # noqa: UP028
+        yield step
+
+
+AROUND = {"bare": iter, "enumerate": enumerate, "a generator": bar}
+AROUND |= {"zip": lambda loop: zip(loop, "abc", strict=True), "map": lambda loop: map(str, loop)}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("kind", ["plate", "markov"])
+def test_a_loop_is_in_force_for_the_generator_that_made_it(kind, around):
+    def steps():
+        for _ in around(plate("rows", 3) if kind == "plate" else markov(range(3))):
+            yield len(active_handlers())
+
+    run = steps()
+    for _ in range(2):
+        assert next(run) == 1
+        assert active_handlers() == []
+    with handlers.block():
+        assert next(run) == 2
+    assert list(run) == [] and effects._STACK.get() == ()
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("kind", ["plate", "markov"])
+def test_a_loop_is_in_force_in_a_functions_block_whatever_hands_it_on(kind, around):
+    for _ in around(plate("rows", 3) if kind == "plate" else markov(range(3))):
+        assert len(active_handlers()) == 1
+    assert effects._STACK.get() == ()
+
+
+def test_a_loop_that_a_generator_made_for_others_is_in_force_where_it_runs():
+    def makes():
+        yield plate("rows", 2)
+
+    maker = makes()
+    made = next(maker)
+    assert [len(active_handlers()) for _ in made] == [1, 1]
+    maker.close()
+    assert [len(active_handlers()) for _ in made] == [1, 1]
