@@ -147,9 +147,6 @@ class ParamStore:
                 self._entries[name] = Entry(init, known.constraint, known.shape, known.event_dim)
         return self._entries[name].value()
 
-    def adopt(self, module: torch.nn.Module, prefix: str) -> None:
-        """A module is about to take part, its parameters under names that begin so."""
-
     def _is_stale(self, name: str, known: Entry, init, constraint, where) -> bool:
         """Raises if it is; where `check` looks for more, says so."""
         what = ""
@@ -241,7 +238,7 @@ class ParamStore:
         """Unconstrained values and constraints, by name, as tensors and plain values."""
         return {
             name: {
-                "unconstrained": e.unconstrained.detach(),
+                "unconstrained": e.unconstrained.detach().clone(),  # later steps write into it
                 "constraint": _written(e.constraint),
                 "shape": list(e.shape),
                 "event_dim": e.event_dim,

@@ -151,3 +151,13 @@ def test_a_new_module_of_the_same_make_takes_over_what_was_learnt():
     assert get_param_store().unconstrained("net$$$weight") is new.weight
     with pytest.raises(errors.ParamError, match="left over from an earlier run with another shape"):
         module("net", torch.nn.Linear(3, 1))
+
+
+def test_a_state_in_memory_is_not_moved_by_later_steps():
+    param("loc", torch.tensor(1.0))
+    store = get_param_store()
+    state = store.get_state()
+    with torch.no_grad():
+        store.unconstrained("loc").add_(0.5)
+    store.set_state(state)
+    assert store["loc"].item() == 1.0
