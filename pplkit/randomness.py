@@ -11,7 +11,8 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
@@ -130,8 +131,38 @@ def set_rng_seed(rng_seed: int) -> None:
 # are answered by `pplkit.capture`.
 NOISE_GIVEN: ContextVar[bool] = ContextVar("pplkit_noise_given", default=False)
 
+_ANSWER: ContextVar[tuple | None] = ContextVar("pplkit_noise_answer", default=None)
+
+
+@contextmanager
+def answered_by(answer: Callable, take: Callable, seeded: Callable) -> Iterator[None]:
+    """In the block, draws are not made from random streams, but for those inside a `seed` of their
+    own.
+
+    Args:
+        answer: gives the context in which a draw is made.
+        take: gives base noise, of a kind, a shape, a dtype and a device.
+        seeded: called when a draw is made inside a `seed` of its own.
+    """
+    token = _ANSWER.set((answer, take, generators_here(), seeded))
+    try:
+        yield
+    finally:
+        _ANSWER.reset(token)
+
+
+def noise_here() -> Callable | None:
+    """What base noise is taken from, when draws are not made from a random stream."""
+    given = _ANSWER.get()
+    return given[1] if given is not None and generators_here() is given[2] else None
+
 
 def drawing():
     """A context in which torch's samplers draw from this context's random streams."""
-    generators = None if NOISE_GIVEN.get() else generators_here()
+    given, generators = _ANSWER.get(), generators_here()
+    if given is not None:
+        if generators is given[2]:
+            return given[0]()
+        given[3]()
+    generators = None if NOISE_GIVEN.get() else generators
     return nullcontext() if generators is None else drawing_from(generators)

@@ -73,7 +73,7 @@ class CapturedStep:
             self._store._entries.update(current._entries)
         self._names = self._first_run(args, kwargs)
         carried, rates = self.carried(), self.rates()
-        self.captured = Captured(self._step, (carried, rates, args, kwargs))
+        self.captured = Captured(self._step, (carried, rates, args, kwargs), beside=(args, kwargs))
 
     # -- what is carried -----------------------------------------------------------------------
     def carried(self) -> dict:

@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from weakref import ref
 
@@ -16,7 +17,7 @@ from torch.distributions.constraints import Constraint, is_dependent
 from torch.distributions.utils import broadcast_all, lazy_property
 
 from .. import checks, errors
-from ..randomness import drawing
+from ..randomness import drawing, noise_here
 from .pathwise import fresh_draws
 
 
@@ -149,13 +150,13 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
     # -- what is asked of a family; those of pplkit override the hooks below -----------------------
     def sample(self, sample_shape=torch.Size()) -> Tensor:
         """A draw without gradient, of shape `sample_shape + batch_shape + event_shape`."""
-        return _drawn(self, self._sample, sample_shape)
+        return _drawn(self, self._sample, sample_shape, torch.no_grad)
 
     def rsample(self, sample_shape=torch.Size()) -> Tensor:
         """A draw with gradients to the parameters, of shape `sample_shape + batch_shape +
         event_shape`.
         """
-        return _drawn(self, self._rsample, sample_shape)
+        return _drawn(self, self._rsample, sample_shape, nullcontext)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density, or log-mass, of `value`; shape: `value`'s less its event dimensions."""
@@ -325,14 +326,19 @@ class Distribution(torch_dist.Distribution, metaclass=_FamilyType):
 TorchDistribution = Distribution  # as Pyro calls the class that a user's own families derive from
 
 
-def _drawn(self: Distribution, draw: Callable, sample_shape) -> Tensor:
+def _drawn(self: Distribution, draw: Callable, sample_shape, following: Callable) -> Tensor:
     checks.parameters(self)
     try:
         sample_shape = torch.Size(sample_shape)
     except TypeError as fault:
         raise errors.sample_shape_not_a_shape(sample_shape) from fault
-    with drawing(), fresh_draws():
-        value = draw(sample_shape)
+    noise = noise_here() if "_of_noise" in type(self).__dict__ else None
+    if noise is not None:  # as the context below would have it, but sooner
+        with following():
+            value = self._of_noise(noise, sample_shape)
+    else:
+        with drawing(), fresh_draws():
+            value = draw(sample_shape)
     self._seen = ref(value)
     return value
 

@@ -45,6 +45,10 @@ class Normal(Distribution, torch_dist.Normal):
         self.loc, self.scale = _alike(loc, scale)
         torch_dist.Distribution.__init__(self, self.loc.shape, validate_args=validate_args)
 
+    def _of_noise(self, take, sample_shape: torch.Size) -> Tensor:
+        shape = self._extended_shape(sample_shape)
+        return self.loc + self.scale * take("normal", shape, self.loc.dtype, self.loc.device)
+
     def _log_prob(self, value: Tensor) -> Tensor:
         z = (value - self.loc) / self.scale
         return torch.addcmul(self.scale.log().neg() - _HALF_LOG_2PI, z, z, value=-0.5)

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from .. import checks, errors
 from ..effects import Handler, Message, scale_and_mask
 from ..optim import Optimizer, as_optimizer
 from ..params import ParamStore, get_param_store
-from ..randomness import generators_here
+from .feed import Feed
 
 # `run` looks at its steps' outcomes together: after this many, or this many seconds.
 _TOGETHER, _SECONDS = 100, 0.1
@@ -103,6 +103,8 @@ class SVI:
             raise errors.wrong_argument("SVI", "params=", params, "a ParamStore, as ParamStore()")
         self.model, self.guide, self.loss, self.params = model, guide, loss, params
         self._steps = 0
+        # Whether steps draw by torch's samplers outside distributions; None: not yet seen.
+        self._draws_outside: bool | None = None
         self._told = False  # whether what is amiss with its parameters has been told
         self._names: dict[str, None] = {}
 
@@ -128,17 +130,29 @@ class SVI:
             return self.loss(self.model, self.guide, *args, **kwargs).item()
 
     def run(
-        self, num_steps: int, *args, progress_bar: bool | None = None, **kwargs
+        self,
+        num_steps: int,
+        *args,
+        progress_bar: bool | None = None,
+        compile: bool | str = False,
+        **kwargs,
     ) -> SVIRunResult:
-        """Take many steps: the same as `step` would, without a wait for the device after each.
+        """Take many steps, without a wait for the device after each.
 
         Their outcomes are looked at together, after every 100 steps or tenth of a second; after a
         step that fails, none moves the parameters. Interrupting keeps the parameters reached, and a
-        further run goes on with the optimiser's state.
+        further run goes on with the optimiser's state. Base noise is drawn in blocks of many steps,
+        so draws are others than those of `step`; they are the same whether the run is compiled or
+        not, and so are losses and parameters, to rounding.
 
         Args:
             num_steps: 0 or more; the arguments after it are the model's.
             progress_bar: True shows one, by tqdm; None, if the program runs in a terminal.
+            compile: True captures the step as one graph and makes native code of the whole loop,
+                which takes about ten seconds when this machine has not seen the program before;
+                "auto" does so on the side, when the steps left would take longer than five seconds
+                in Python, and goes over to it. Where it cannot be done, a warning says why, and the
+                run goes on in Python.
 
         Returns:
             `SVIRunResult(params, losses)`.
@@ -151,10 +165,21 @@ class SVI:
             whole = "a whole number, 0 or more"
             first = "the number of steps comes first, then the model's arguments: run(1000, data)"
             raise errors.wrong_argument("run", "num_steps=", num_steps, whole, first)
-        losses, done = [], 0
-        with self._stored() as store, _progress(num_steps, progress_bar) as bar:
+        if compile not in (True, False, "auto"):
+            raise errors.wrong_argument("run", "compile=", compile, 'True, False or "auto"')
+        losses, done, feed = [], 0, Feed()
+        with ExitStack() as stack:
+            store = stack.enter_context(self._stored())
+            bar = stack.enter_context(_progress(num_steps, progress_bar))
+            racing = stack.enter_context(self._racing(compile, store, feed, args, kwargs))
             while done < num_steps:
-                together = self._together(store, num_steps - done, args, kwargs)
+                left = num_steps - done
+                native = racing(done, left)
+                if native is not None:
+                    together = self._natively(native, store, feed, done, left, args, kwargs)
+                else:
+                    left = 1 if compile is True and not done else left
+                    together = self._together(store, feed, done, left, args, kwargs)
                 losses.append(together)
                 done += len(together)
                 if bar is not None:
@@ -243,19 +268,20 @@ class SVI:
         self._names |= dict.fromkeys(outcome.leaves)
 
     # -- many steps --------------------------------------------------------------------------
-    def _together(self, store: ParamStore, most: int, args, kwargs) -> Tensor:
-        """Take up to `most` steps, then look at their outcomes; returns their losses."""
+    def _together(self, store, feed: Feed, done: int, most: int, args, kwargs) -> Tensor:
+        """After `done` steps, take up to `most` more, then look at their outcomes; returns their
+        losses.
+        """
         most = min(most, _TOGETHER) if self.optim.guarded else 1
         mark, first, until = store.mark(), self._steps + 1, time.monotonic() + _SECONDS
-        losses, oks, states = [], [], []
+        losses, oks = [], []
         while len(losses) < most:
-            states.append(_RandomState())
-            outcome = self._evaluated(_Watcher(), args, kwargs)
+            outcome = self._fed(feed, done + len(losses), self._evaluated, _Watcher(), args, kwargs)
             # Once something is wrong, nothing moves any more.
             ok = ~outcome.checked.isnan()
             ok = ok & oks[-1] if oks else ok
             if not self.optim.guarded and not ok:
-                self._explain(first, states[-1], args, kwargs, mark)
+                self._explain(first, feed, done, args, kwargs, mark)
             self.optim.move(outcome.leaves, outcome.grads, ok)
             self.optim.advance(outcome.loss)
             self._taken(outcome)
@@ -267,15 +293,45 @@ class SVI:
         if not all(well):
             failed = well.index(False)
             self._steps = first + failed - 1
-            self._explain(first + failed, states[failed], args, kwargs, mark)
+            self._explain(first + failed, feed, done + failed, args, kwargs, mark)
         store.settle()
         return torch.stack(losses)
 
-    def _explain(self, number: int, state: _RandomState, args, kwargs, mark: int) -> None:
-        """Take the failed step again, with the same parameters and random numbers, and raise."""
-        state.restore()
+    @contextmanager
+    def _racing(self, wanted, store, feed, args, kwargs):
+        """A function from steps done and left to the native code that takes them, or None."""
+        if not wanted:
+            yield lambda done, left: None
+            return
+        from .compiled import Race  # what captures and compiles takes a second to import
+
+        race = Race(self, store, feed, args, kwargs, patient=wanted is True)
         try:
-            self._looked_at(number, args, kwargs)
+            yield race.native
+        finally:
+            race.stop()
+
+    def _natively(self, native, store, feed, done, most, args, kwargs) -> Tensor:
+        """As `_together`, by native code."""
+        losses, well = native.take(feed, done, most)
+        self._steps += len(losses)
+        if not well:
+            step = done + len(losses)
+            self._explain(self._steps + 1, feed, step, args, kwargs, store.mark())
+        return losses
+
+    def _fed(self, feed: Feed, step: int, run: Callable, *args):
+        """Run something on the noise of a step."""
+        feed.at(step)
+        with feed.serving(everywhere=self._draws_outside is not False):
+            result = run(*args)
+        self._draws_outside = feed.outside
+        return result
+
+    def _explain(self, number: int, feed: Feed, step: int, args, kwargs, mark: int) -> None:
+        """Take the failed step again, with the same parameters and random numbers, and raise."""
+        try:
+            self._fed(feed, step, self._looked_at, number, args, kwargs)
         finally:
             get_param_store().roll_back(mark)
         raise errors.not_finite("the loss or a gradient", number, None)
@@ -357,31 +413,6 @@ def _born_at(statements: list[Message]) -> tuple[Message, str] | None:
             if grad is not None and not torch.isfinite(grad).all():
                 return site, name
     return None
-
-
-class _RandomState:
-    """Where the random streams of this context stand, so that a step can be taken again."""
-
-    def __init__(self):
-        self._seeded = generators_here()
-        self._states = [(stream, stream.get_state()) for stream in self._streams()]
-
-    def _streams(self) -> list[torch.Generator]:
-        if self._seeded is not None:
-            return list(self._seeded._by_device.values())
-        used = [torch.default_generator]
-        if torch.cuda.is_initialized():
-            used.append(torch.cuda.default_generators[torch.cuda.current_device()])
-        return used
-
-    def restore(self) -> None:
-        for stream, state in self._states:
-            stream.set_state(state)
-        known = [stream for stream, _ in self._states]
-        if self._seeded is not None:  # streams that were not there yet begin again
-            by_device = self._seeded._by_device
-            for device in [d for d, stream in by_device.items() if stream not in known]:
-                del by_device[device]
 
 
 def _gradients(surrogate: Tensor, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:

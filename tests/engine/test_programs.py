@@ -132,11 +132,13 @@ def test_the_trace_agrees_with_pyro(data):
 
 
 def test_svi_reaches_the_exact_posterior(data):
-    svi = SVI(location, location_guide, Adam({"lr": 0.05}), loss=Trace_ELBO(num_particles=8))
+    def fitted(lr, steps):
+        elbo = Trace_ELBO(num_particles=8)
+        return SVI(location, location_guide, Adam({"lr": lr}), loss=elbo).run(steps, data)
+
     with handlers.seed(rng_seed=0):
-        svi.run(300, data)
-        svi.optim.optim_args = {"lr": 0.003}
-        result = svi.run(700, data)
+        fitted(0.05, 300)
+        result = fitted(0.003, 700)
     assert abs(result.params["loc"].item() - 12.8 / 17) < 0.02
     assert abs(result.params["scale"].item() - 1 / math.sqrt(17)) < 0.02
     assert result.params["loc"].device.type == data.device.type

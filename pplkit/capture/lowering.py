@@ -1,0 +1,639 @@
+"""The C++ of a captured step: kernels that Inductor fuses, and the loop around them.
+
+Inductor makes a few loops over data of hundreds of operations, parameter updates included. What it
+would write around them, one tensor at a time, costs more than a small model's whole step; so the
+loop over the steps is written here, on buffers that are taken once.
+
+This module is a program, `python -m pplkit.capture.lowering request.json target`: importing
+Inductor takes seconds and changes torch for the whole process, so it has a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._dynamo.source import ConstantSource
+from torch._functorch.compile_utils import fx_graph_cse
+from torch._inductor import config, cpu_vec_isa, ir
+from torch._inductor.codegen import common
+from torch._inductor.codegen.cpp import CppScheduling
+from torch._inductor.codegen.cpp_utils import DTYPE_TO_CPP, cexpr
+from torch._inductor.codegen.wrapper import PythonWrapperCodegen
+from torch._inductor.cpp_builder import CppTorchOptions, get_cpp_compiler
+from torch._inductor.debug import DebugContext
+from torch._inductor.decomposition import select_decomp_table
+from torch._inductor.graph import GraphLowering
+from torch._inductor.virtualized import V
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+
+NO_KERNEL = 3  # the exit status when a step has an operation that the loop cannot hold
+
+
+class NoKernel(Exception):
+    """An operation that the loop cannot hold."""
+
+
+def main(request: str, target: str) -> int:
+    """Write the step of `request` as a shared library; what it is called with goes beside it."""
+    step = json.loads(Path(request).read_text(encoding="utf-8"))
+    try:
+        text = source(step)
+    except NoKernel as fault:
+        print(fault)
+        return NO_KERNEL
+    written = Path(target).with_suffix(".cpp")
+    written.write_text(text, encoding="utf-8")
+    built = subprocess.run(command(written, target), capture_output=True, text=True)
+    print(built.stderr, file=sys.stderr)
+    return built.returncode
+
+
+def command(written: Path, target: str) -> list[str]:
+    """How the compiler is called."""
+    o = CppTorchOptions(vec_isa=cpu_vec_isa.pick_vec_isa())
+    words = [f"-{w}" for w in o.get_cflags() if not re.fullmatch("g[0-9]?", w)]
+    words += [f"-D{w.strip()}" for w in o.get_definitions()]
+    words += [f"-I{shlex.quote(w)}" for w in o.get_include_dirs()]
+    words += [*o.get_passthrough_args(), *o.get_ldflags()]
+    words += [f"-L{shlex.quote(w)}" for w in o.get_libraries_dirs()]
+    words += [f"-l{w}" for w in o.get_libraries()]
+    words = [w if w.startswith("-") else f"-{w}" for w in words if w.strip("- ")]
+    flags = shlex.split(" ".join(words))
+    return [get_cpp_compiler(), str(written), "-shared", "-fPIC", "-w", "-o", target, *flags]
+
+
+# -- from a graph to kernels -----------------------------------------------------------------------
+
+
+class _Planned(Exception):
+    """Inductor has planned a step; its plan is all that is wanted."""
+
+
+class _Plan(PythonWrapperCodegen):
+    @staticmethod
+    def create(is_subgraph, subgraph_name, parent_wrapper, partition_signatures=None):
+        return _Plan()
+
+    def _generate(self, is_inference):
+        self.run_wrapper_ir_passes(is_inference)
+        raise _Planned(self)
+
+
+def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
+    """Inductor's kernels for a step, the order in which they run, and its names of the sizes."""
+    mode, inputs, names = _stand_ins(step)
+    scope: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": torch.inf}
+    exec(step["code"], {**scope, "nan": torch.nan}, scope)  # our own graph, from a private folder
+    table = select_decomp_table()
+
+    def run(*args):
+        return scope["forward"](None, *args)
+
+    graph = make_fx(run, tracing_mode="symbolic", decomposition_table=table)(*inputs)
+    graph = torch.fx.GraphModule(graph, fx_graph_cse(graph.graph))
+    common.init_backend_registration()
+    common.device_codegens["cpu"] = common.DeviceCodegen(CppScheduling, _Plan, None, None)
+    settings = {"cpp_wrapper": False, "graph_partition": False, "size_asserts": False}
+    with DebugContext(), V.set_fake_mode(mode), config.patch(settings):
+        with config.patch({"cpp.threads": step["threads"]}):
+            lowering = GraphLowering(graph, inputs, mode.shape_env, is_inference=True)
+            with V.set_graph_handler(lowering):
+                lowering.run(*inputs)
+                try:
+                    lowering.codegen()
+                except _Planned as done:
+                    return lowering, done.args[0], names
+    raise NoKernel("Inductor has written no plan")
+
+
+def _stand_ins(step: dict) -> tuple[FakeTensorMode, list, dict]:
+    """Tensors without numbers for a step's inputs, their sizes symbols."""
+    env = ShapeEnv(specialize_zero_one=True, duck_shape=False)
+    mode, sizes = FakeTensorMode(shape_env=env), {}
+    for name, hint in step["sizes"].items():
+        place = ConstantSource(name)
+        symbol = env.create_symbol(hint, place, dynamic_dim=DimDynamic.DYNAMIC, positive=True)
+        sizes[name] = env.create_symintnode(symbol, hint=hint, source=place)
+    inputs = []
+    with mode:
+        for given in step["inputs"]:
+            if given["dtype"] is None:
+                inputs.append(eval(given["shape"][0], {}, sizes))
+                continue
+            shape = [eval(str(n), {"__builtins__": {}}, sizes) for n in given["shape"]]
+            inputs.append(torch.empty(shape, dtype=getattr(torch, given["dtype"])))
+    return mode, inputs, {name: size.node.expr for name, size in sizes.items()}
+
+
+# -- the loop --------------------------------------------------------------------------------------
+
+LOOP = """\
+static inline char* take(char*& room, int64_t bytes) {{
+    char* place = room;
+    room += (bytes + 63) / 64 * 64;
+    return place;
+}}
+
+extern "C" int64_t pplkit_room(const int64_t* sizes) {{
+    char* room = nullptr;
+    {sizes}
+    {buffers}
+    return (int64_t) room;
+}}
+
+extern "C" int64_t pplkit_run(
+    int64_t steps, const int64_t* sizes, void* const* inputs, char* room, void* losses
+) {{
+    {sizes}
+    {inputs}
+    {buffers}
+    try {{
+        for (int64_t step = 0; step < steps; step++) {{
+            {calls}
+            if (!*{ok}) return step;
+            {copies}
+            (({loss_type}*) losses)[step] = *{loss};
+            {onward}
+        }}
+    }} catch (...) {{
+        return -1;
+    }}
+    return steps;
+}}
+"""
+
+
+def source(step: dict) -> str:
+    """The whole of a step's C++."""
+    lowering, plan, names = planned(step)
+    with V.set_graph_handler(lowering):
+        return _Writer(step, lowering, plan, names).text()
+
+
+class _Writer:
+    """Writes a plan as C++: kernels, the buffers they share, and the calls of one step."""
+
+    def __init__(self, step: dict, lowering: GraphLowering, plan: _Plan, names: dict):
+        self.step, self.lowering, self.names = step, lowering, names
+        self.kernels: list[str] = []
+        self.buffers: list[str] = []
+        self.calls: list[str] = []
+        self.headers = {"#include <cstring>\n"}
+        for line in plan.lines:
+            write = getattr(self, f"write_{type(line).__name__}", None)
+            if write is None:
+                raise NoKernel(_named(line))
+            write(line)
+
+    def text(self) -> str:
+        outputs = [_layout(node) for node in self.lowering.graph_outputs]
+        carried = self.step["carried"]
+        loss, ok = outputs[carried], outputs[carried + 1]
+        includes = self.headers | set(re.findall(r"#include .*\n", "".join(self.kernels)))
+        kernels = [re.sub(r"#include .*\n", "", kernel) for kernel in self.kernels]
+        if any("gemm" in call for call in self.calls):
+            kernels.insert(0, GEMM)
+        copies = self._copies(outputs[:carried])
+        loop = LOOP.format(
+            sizes=_lines(
+                f"const int64_t {cexpr(name)} = sizes[{i}];"
+                for i, name in enumerate(self.names.values())
+            ),
+            inputs=_lines(self._inputs()),
+            buffers=_lines(self.buffers),
+            calls=_lines(self.calls),
+            ok=f"({ok.name} + {cexpr(ok.offset)})",
+            copies=_lines(copies),
+            loss_type=DTYPE_TO_CPP[loss.dtype],
+            loss=f"({loss.name} + {cexpr(loss.offset)})",
+            onward=_lines(self._onward()),
+        )
+        first = sorted(includes, key=lambda text: (not text.startswith("#include <torch"), text))
+        return "".join(first) + "".join(kernels) + loop
+
+    # -- inputs and outputs --------------------------------------------------------------------
+    def _tensors(self) -> list[tuple[int, str, str, list]]:
+        """Of each input that is a tensor: its position, name, type and shape."""
+        names = list(self.lowering.graph_inputs)
+        return [
+            (i, names[i], DTYPE_TO_CPP[getattr(torch, given["dtype"])], given["shape"])
+            for i, given in enumerate(self.step["inputs"])
+            if given["dtype"] is not None
+        ]
+
+    def _inputs(self) -> list[str]:
+        return [
+            f"{kind}* {name} = ({kind}*) inputs[{k}];"
+            for k, (_, name, kind, _) in enumerate(self._tensors())
+        ]
+
+    def _onward(self) -> list[str]:
+        """Inputs that have a row for each step move on to the next one."""
+        rows = range(*self.step["noise"])
+        return [
+            f"{name} += {self._count(shape)};" for i, name, _, shape in self._tensors() if i in rows
+        ]
+
+    def _count(self, shape: list) -> str:
+        known = {name: cexpr(symbol) for name, symbol in self.names.items()}
+        words = [re.sub(r"[A-Za-z_]\w*", lambda m: known[m[0]], str(n)) for n in shape]
+        return " * ".join(f"(int64_t)({w})" for w in words) or "1"
+
+    def _copies(self, outputs: list) -> list[str]:
+        """What a step has made takes the place of what it was made from."""
+        tensors, given = self._tensors(), set(self.lowering.graph_inputs)
+        first, then = [], []
+        for (_, name, kind, _), made in zip(tensors, outputs, strict=False):
+            if made.name == name:
+                continue
+            if made.name in given:  # another input, which may itself be about to change
+                kept = f"kept_{name}"
+                size = self._size(made, kind)
+                self.buffers.append(f"{kind}* {kept} = ({kind}*) take(room, {size});")
+                first.append(_copy(kept, made))
+                then.append(f"std::memcpy({name}, {kept}, {size});")
+            else:
+                then.append(_copy(name, made))
+        return first + then
+
+    def _size(self, made: Any, kind: Any) -> str:
+        kind = kind if isinstance(kind, str) else DTYPE_TO_CPP[kind]
+        return " * ".join([f"sizeof({kind})", *(f"({cexpr(n)})" for n in made.size)])
+
+    # -- lines of the plan ---------------------------------------------------------------------
+    def _nothing(self, line: Any) -> None:
+        pass
+
+    write_NullLine = write_FreeLine = write_FreeIfNotReusedLine = _nothing
+    write_CommentLine = write_LineContext = _nothing
+
+    def write_KernelDefinitionLine(self, line: Any) -> None:
+        body = re.search(r"'''(.*)'''", line.kernel_body, re.S)[1]
+        head = r'extern "C"\s*(?:__attribute__\(.*?\)\)\s*)?void\s+\w+\('
+        self.kernels.append(re.sub(head, f"static void {line.kernel_name}(", body, count=1))
+
+    def write_AllocateLine(self, line: Any) -> None:
+        kind = DTYPE_TO_CPP[line.node.get_dtype()]
+        count = cexpr(self.lowering.get_allocation_storage_size(line.node))
+        place = f"take(room, sizeof({kind}) * ({count}))"
+        self.buffers.append(f"{kind}* {line.node.get_name()} = ({kind}*) {place};")
+
+    def write_ReuseLine(self, line: Any) -> None:
+        kind = DTYPE_TO_CPP[line.reused_as.get_dtype()]
+        new, old = line.reused_as.get_name(), line.node.get_name()
+        self.buffers.append(f"{kind}* {new} = ({kind}*) {old};")
+
+    def write_ReinterpretLine(self, line: Any) -> None:
+        place = _layout(line.layout.view)
+        kind = DTYPE_TO_CPP[place.dtype]
+        self.buffers.append(f"{kind}* {line.reused_as.get_name()} = ({kind}*) {place.pointer};")
+
+    def write_SymbolicCallArgLine(self, line: Any) -> None:
+        self.buffers.append(f"const int64_t {line.arg.inner} = {cexpr(line.arg.inner_expr)};")
+
+    def write_KernelCallLine(self, line: Any) -> None:
+        given = [a if isinstance(a, str) else cexpr(a) for a in line.call_args]
+        self.calls.append(f"{line.kernel_name}({', '.join(given)});")
+
+    def write_UnbackedSymbolDefsLine(self, line: Any) -> None:
+        if line.unbacked_bindings:
+            raise NoKernel("an operation whose result has a size that depends on numbers")
+
+    def write_str(self, line: str) -> None:
+        if not line.startswith(("#", "assert_")):
+            raise NoKernel(line)
+
+    def write_ExternKernelAllocLine(self, line: Any) -> None:
+        node = line.node
+        form = _LEFT_TO_TORCH.get(str(node.op_overload))
+        if form is None:
+            raise NoKernel(_named(line))
+        results = [
+            x
+            for x in self.lowering.buffers
+            if isinstance(x, ir.MultiOutput) and x.inputs[0] is node
+        ]
+        for x in results:
+            kind, size = DTYPE_TO_CPP[x.get_dtype()], self._size(_layout(x), x.get_dtype())
+            name = _result(node.get_name(), x.indices)
+            self.buffers.append(f"{kind}* {name} = ({kind}*) take(room, {size});")
+        outs = {_position(x.indices): _layout(x) for x in results}
+        for x in results:
+            outs[_position(x.indices)].name = _result(node.get_name(), x.indices)
+        header, calls = form(outs, _given(node))
+        self.headers.add(header)
+        self.calls += calls
+
+    def write_MultiOutputLine(self, line: Any) -> None:
+        kind = DTYPE_TO_CPP[self.lowering.get_buffer(line.result_name).get_dtype()]
+        self.buffers.append(f"{kind}* {line.result_name} = {_result(line.arg_name, line.indices)};")
+
+    def write_ExternKernelOutLine(self, line: Any) -> None:
+        form = _PRODUCTS.get(line.node.get_kernel_name())
+        if form is None:
+            raise NoKernel(_named(line))
+        given = [_layout(x) for x in line.node.inputs]
+        self.calls += form(_layout(line.node), *given, **line.node.kwargs)
+
+
+class _Place:
+    """Where numbers lie: a buffer's name, an offset, sizes and strides."""
+
+    def __init__(self, name: str, layout: Any):
+        self.name, self.dtype = name, layout.dtype
+        self.offset, self.size, self.stride = layout.offset, layout.size, layout.stride
+
+    @classmethod
+    def of(cls, other: _Place, size: list, stride: list) -> _Place:
+        """The same place in other dimensions."""
+        twin = object.__new__(cls)
+        twin.name, twin.dtype, twin.offset = other.name, other.dtype, other.offset
+        twin.size, twin.stride = size, stride
+        return twin
+
+    @property
+    def pointer(self) -> str:
+        return f"({self.name} + {cexpr(self.offset)})"
+
+
+def _layout(node: Any) -> _Place:
+    while isinstance(node, ir.MutableBox):
+        node = node.data
+    if isinstance(node, ir.ReinterpretView):
+        return _Place(node.data.get_name(), node.layout)
+    if not isinstance(node, ir.Buffer):
+        raise NoKernel(f"an output that is no tensor: {type(node).__name__}")
+    return _Place(node.get_name(), node.get_layout())
+
+
+def _copy(target: str, made: _Place) -> str:
+    """Copy a tensor to contiguous memory."""
+    loops, at = _loops(made.size)
+    return f"{loops}{target}[{at}] = {_element(made, made.size)};"
+
+
+def _loops(sizes: list) -> tuple[str, str]:
+    """Loops over the elements of a tensor, and the position of each in contiguous memory."""
+    loops, at = "", "0"
+    for d, size in enumerate(sizes):
+        loops += f"for (int64_t i{d} = 0; i{d} < {cexpr(size)}; i{d}++) "
+        at = f"({at}) * ({cexpr(size)}) + i{d}"
+    return loops, at
+
+
+def _element(x: _Place, sizes: list) -> str:
+    """The element of a tensor, broadcast to `sizes`, that belongs to the loops' counters."""
+    lead = len(sizes) - len(x.size)
+    place = "0"
+    for d, (size, stride) in enumerate(zip(x.size, x.stride, strict=True)):
+        if size == sizes[lead + d]:
+            place += f" + i{lead + d} * ({cexpr(stride)})"
+    return f"{x.pointer}[{place}]"
+
+
+def _named(line: Any) -> str:
+    """The operation that a line of the plan is about."""
+    node = getattr(line, "node", None)
+    for name in ("python_kernel_name", "op_overload"):
+        if getattr(node, name, None):
+            return str(getattr(node, name))
+    return type(line).__name__
+
+
+def _lines(lines: Any) -> str:
+    return "\n    ".join(lines)
+
+
+# -- products of matrices --------------------------------------------------------------------------
+
+GEMM = """\
+extern "C" {
+void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*,
+            const float*, const int*, const float*, const int*, const float*, float*, const int*);
+void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*,
+            const double*, const int*, const double*, const int*, const double*, double*,
+            const int*);
+}
+static inline void gemm(char ta, char tb, int m, int n, int k, float alpha, const float* a, int lda,
+                        const float* b, int ldb, float beta, float* c, int ldc) {
+    sgemm_(&ta, &tb, &m, &n, &k, &alpha, a, &lda, b, &ldb, &beta, c, &ldc);
+}
+static inline void gemm(char ta, char tb, int m, int n, int k, double alpha, const double* a,
+                        int lda, const double* b, int ldb, double beta, double* c, int ldc) {
+    dgemm_(&ta, &tb, &m, &n, &k, &alpha, a, &lda, b, &ldb, &beta, c, &ldc);
+}
+"""
+
+
+def _operand(x: _Place) -> tuple[str, str]:
+    """A matrix in memory by rows, as the transposed matrix that BLAS sees: how to turn it, and the
+    distance of its columns.
+    """
+    rows, columns = x.stride[-2:]
+    if columns == 1:
+        return "N", f"std::max<int64_t>({cexpr(rows)}, {cexpr(x.size[-1])})"
+    if rows == 1:
+        return "T", f"std::max<int64_t>({cexpr(columns)}, {cexpr(x.size[-2])})"
+    raise NoKernel("a product of a matrix with gaps in both dimensions")
+
+
+def _mm(out: _Place, a: _Place, b: _Place, at: str = "", alpha="1", beta="0") -> list[str]:
+    # By columns, out is b's transpose times a's.
+    (turn_a, lda), (turn_b, ldb) = _operand(a), _operand(b)
+    m, n, k = cexpr(out.size[-1]), cexpr(out.size[-2]), cexpr(a.size[-1])
+    shifts = [at.format(cexpr(x.stride[0])) if at else "" for x in (b, a, out)]
+    pointers = [f"{x.pointer}{s}" for x, s in zip((b, a, out), shifts, strict=True)]
+    turn_out, ldc = _operand(out)
+    if turn_out != "N":
+        raise NoKernel("a product written by columns")
+    return [
+        f"gemm('{turn_b}', '{turn_a}', {m}, {n}, {k}, {alpha}, {pointers[0]}, {ldb}, "
+        f"{pointers[1]}, {lda}, {beta}, {pointers[2]}, {ldc});"
+    ]
+
+
+def _bmm(out: _Place, a: _Place, b: _Place) -> list[str]:
+    call = _mm(out, a, b, at=" + batch * ({})")[0]
+    return [f"for (int64_t batch = 0; batch < {cexpr(out.size[0])}; batch++) {call}"]
+
+
+def _addmm(out: _Place, bias: _Place, a: _Place, b: _Place, *, alpha=1, beta=1) -> list[str]:
+    rows, columns = out.size
+    stride = [0] * (2 - len(bias.size)) + [
+        0 if size == 1 else s for size, s in zip(bias.size, bias.stride, strict=True)
+    ]
+    place = " + ".join(f"i{d} * ({cexpr(s)})" for d, s in enumerate(stride))
+    start = (
+        f"for (int64_t i0 = 0; i0 < {cexpr(rows)}; i0++) "
+        f"for (int64_t i1 = 0; i1 < {cexpr(columns)}; i1++) "
+        f"{out.pointer}[i0 * ({cexpr(out.stride[0])}) + i1] = {bias.pointer}[{place}];"
+    )
+    return [start, *_mm(out, a, b, alpha=str(alpha), beta=str(beta))]
+
+
+_PRODUCTS = {
+    "extern_kernels.mm": _mm,
+    "extern_kernels.bmm": _bmm,
+    "extern_kernels.addmm": _addmm,
+}
+
+
+# -- what Inductor leaves to torch -----------------------------------------------------------------
+
+
+def _position(indices: list) -> int:
+    return indices[0][1] if indices else 0
+
+
+def _result(name: str, indices: list) -> str:
+    return f"{name}_{_position(indices)}"
+
+
+def _given(node: Any) -> dict:
+    """The operation's arguments by name: places in memory, numbers."""
+    args, kwargs = node.unflatten_args(node.inputs, node.constant_args)
+    names = [argument.name for argument in node.op_overload._schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs, **node.kwargs}
+    return {name: _layout(x) if isinstance(x, ir.IRNode) else x for name, x in given.items()}
+
+
+def _single(function: str):
+    """An operation on single numbers, by torch's own function for one."""
+
+    def form(outs: dict, given: dict) -> tuple[str, list[str]]:
+        out = outs[0]
+        numbers = ", ".join(_element(x, out.size) for x in given.values())
+        kind = DTYPE_TO_CPP[out.dtype]
+        loops, here = _loops(out.size)[0], _element(out, out.size)
+        call = f"{loops}{here} = {function}<{kind}, {kind}>({numbers});"
+        return "#include <ATen/native/Distributions.h>\n", [call]
+
+    return form
+
+
+TRIANGULAR = """\
+template <typename T>
+static void solve(T* x, int64_t xr, int64_t xc, int64_t n, int64_t m, const T* a, int64_t ar,
+                  int64_t ac, const T* b, int64_t br, int64_t bc, bool upper, bool unit) {
+    for (int64_t j = 0; j < m; j++) {
+        for (int64_t s = 0; s < n; s++) {
+            const int64_t i = upper ? n - 1 - s : s;
+            T rest = b[i * br + j * bc];
+            for (int64_t k = upper ? i + 1 : 0; k < (upper ? n : i); k++)
+                rest -= a[i * ar + k * ac] * x[k * xr + j * xc];
+            x[i * xr + j * xc] = unit ? rest : rest / a[i * ar + i * ac];
+        }
+    }
+}
+"""
+
+CHOLESKY = """\
+template <typename T>
+static int cholesky(T* l, int64_t lr, int64_t lc, int64_t n, const T* a, int64_t ar, int64_t ac) {
+    for (int64_t j = 0; j < n; j++) {
+        for (int64_t i = 0; i < n; i++) {
+            T& here = l[i * lr + j * lc];
+            if (i < j) { here = 0; continue; }
+            T rest = a[i * ar + j * ac];
+            for (int64_t k = 0; k < j; k++) rest -= l[i * lr + k * lc] * l[j * lr + k * lc];
+            here = i == j ? std::sqrt(rest) : rest / l[j * lr + j * lc];
+        }
+        if (!(l[j * lr + j * lc] > 0)) return j + 1;
+    }
+    return 0;
+}
+"""
+
+
+def _matrix(x: _Place, out: _Place) -> list[str]:
+    """A matrix of a stack that is broadcast to `out`'s: its address, and its two strides."""
+    stack = _Place.of(x, x.size[:-2], x.stride[:-2])
+    return [f"&{_element(stack, out.size[:-2])}", *(cexpr(s) for s in x.stride[-2:])]
+
+
+def _solve_triangular(outs: dict, given: dict) -> tuple[str, list[str]]:
+    out, upper = outs[0], given["upper"]
+    n, m = (cexpr(s) for s in out.size[-2:])
+    x, a, b = (_matrix(place, out) for place in (out, given["self"], given["B"]))
+    if not given.get("left", True):  # x a = b is a' x' = b'
+        n, m, upper = m, n, not upper
+        x, a, b = ([address, columns, rows] for address, rows, columns in (x, a, b))
+    flags = [str(bool(f)).lower() for f in (upper, given.get("unitriangular", False))]
+    call = f"solve({', '.join([*x, n, m, *a, *b, *flags])});"
+    return TRIANGULAR, [_loops(out.size[:-2])[0] + call]
+
+
+def _cholesky(outs: dict, given: dict) -> tuple[str, list[str]]:
+    out, a = outs[0], given["self"]
+    if given.get("upper"):
+        raise NoKernel("an upper Cholesky factor")
+    call = f"cholesky({', '.join([*_matrix(out, out), cexpr(out.size[-1]), *_matrix(a, out)])});"
+    if 1 in outs:
+        call = f"{_element(outs[1], outs[1].size)} = {call}"
+    return CHOLESKY, [_loops(out.size[:-2])[0] + call]
+
+
+def _all_factored(outs: dict, given: dict) -> tuple[str, list[str]]:
+    """Where there is no Cholesky factor the step has failed."""
+    info = given["info"]
+    return "", [f"{_loops(info.size)[0]}if ({_element(info, info.size)}) return step;"]
+
+
+SORT = """\
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+template <typename T>
+static void sort(T* x, int64_t xs, int64_t* place, int64_t ps, const T* a, int64_t as, int64_t n,
+                 bool descending) {
+    std::vector<int64_t> order(n);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t i, int64_t j) {
+        const T left = descending ? a[j * as] : a[i * as];
+        const T right = descending ? a[i * as] : a[j * as];
+        return left < right || (std::isnan(right) && !std::isnan(left));
+    });
+    for (int64_t i = 0; i < n; i++) {
+        x[i * xs] = a[order[i] * as];
+        place[i * ps] = order[i];
+    }
+}
+"""
+
+
+def _sort(outs: dict, given: dict) -> tuple[str, list[str]]:
+    values, places, a = outs[0], outs[1], given["self"]
+    d = given.get("dim", -1) % len(a.size)
+    others = [i for i in range(len(a.size)) if i != d]
+
+    def line(x: _Place) -> str:
+        rest = _Place.of(x, [x.size[i] for i in others], [x.stride[i] for i in others])
+        return f"&{_element(rest, rest.size)}, {cexpr(x.stride[d])}"
+
+    loops = _loops([a.size[i] for i in others])[0]
+    down = str(bool(given.get("descending", False))).lower()
+    call = f"sort({line(values)}, {line(places)}, {line(a)}, {cexpr(a.size[d])}, {down});"
+    return SORT, [loops + call]
+
+
+_LEFT_TO_TORCH = {
+    "aten._standard_gamma_grad.default": _single("standard_gamma_grad_one"),
+    "aten._dirichlet_grad.default": _single("dirichlet_grad_one"),
+    "aten.linalg_solve_triangular.default": _solve_triangular,
+    "aten.linalg_cholesky_ex.default": _cholesky,
+    "aten.sort.stable": _sort,
+    "aten._linalg_check_errors.default": _all_factored,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
