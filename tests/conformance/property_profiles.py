@@ -7,7 +7,7 @@ The short profile is derandomised: the same examples everywhere, every time. The
 from hypothesis import HealthCheck, given, settings
 
 EVERY = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
-LONGER = 12  # so many times the examples of the short profile
+LONGER = 8  # so many times the examples of the short profile
 LAWS = []  # (body, examples, strategies) of every property
 
 

@@ -404,17 +404,17 @@ def right_shapes(program: Program, ours: Outcome) -> None:
 # -- the properties -------------------------------------------------------------------------------
 
 
-@law(60, programs())
+@law(200, programs())
 def test_a_right_program_is_the_same_in_both_engines(program):
     judge(program)
 
 
-@law(60, programs(wrong=12))
+@law(150, programs(wrong=12))
 def test_a_program_with_a_mistake_is_the_same_or_an_error_of_the_engines_own(program):
     judge(program)
 
 
-@law(60, programs(wrong=35))
+@law(150, programs(wrong=35))
 def test_a_program_full_of_mistakes_is_the_same_or_an_error_of_the_engines_own(program):
     judge(program)
 
@@ -422,7 +422,7 @@ def test_a_program_full_of_mistakes_is_the_same_or_an_error_of_the_engines_own(p
 WEIGHTS = ("mask", "scale", "infer_config")
 
 
-@law(80, programs(kinds=WEIGHTS, inside=WEIGHTS))
+@law(150, programs(kinds=WEIGHTS, inside=WEIGHTS))
 def test_the_elbo_of_a_program_and_a_guide_made_from_it(program):
     latent = [n for n in walk(program) if isinstance(n, Sample) and n.obs is None]
     assume(latent and not any(n.fn.family == "Delta" for n in latent))
@@ -547,3 +547,11 @@ def test_where_outcomes_differ(parting, program):
 def test_a_prior_with_plates_on_one_side_of_it_alone_is_the_same():
     for body in ((LIFTED,), (Plate("P0", 2, (replace(LIFTED, body=INSIDE.body),)),)):
         assert judge(Program(body)) == "same"
+
+
+def test_a_plate_that_is_entered_again_keeps_its_dimension():
+    first = Plate("P0", 3, (Sample("x1", X),))
+    again = replace(first, body=(Sample("x2", X),), how="again")
+    program = Program((Plate("P1", 2, (first,)), again))
+    assert judge(program) == "same"
+    assert dict(run_us(program).returned)["x2"].shape == (3, 1)
