@@ -418,10 +418,10 @@ html[data-theme] .cell_output .text_html:has(> .pplkit) {
   background: transparent !important; color: inherit !important}
 .pplkit.pplkit-trace {overflow-x: auto; max-width: 100%}
 .pplkit.pplkit-trace table {border-collapse: collapse; border: none; margin: 0; width: auto;
-  font-size: 0.9em; line-height: 1.35; color: inherit; table-layout: auto; display: table}
+  font-size: 0.82em; line-height: 1.35; color: inherit; table-layout: auto; display: table}
 .pplkit.pplkit-trace :is(tr, th, td) {border: none; background: transparent; color: inherit}
 .pplkit.pplkit-trace :is(th, td) {text-align: left; vertical-align: top; font-weight: normal;
-  padding: 0.15em 0.5em; white-space: nowrap; max-width: none; overflow-wrap: anywhere}
+  padding: 0.15em 0.4em; white-space: nowrap; max-width: none; overflow-wrap: anywhere}
 .pplkit.pplkit-trace thead th {font-weight: bold; vertical-align: bottom}
 .pplkit.pplkit-trace tbody tr > *, .pplkit.pplkit-trace tfoot tr > * {
   border-top: 1px solid rgba(128, 128, 128, 0.35)}
