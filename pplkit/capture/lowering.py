@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import sympy
 import torch
 from torch._dynamo.source import ConstantSource
 from torch._functorch.compile_utils import fx_graph_cse
@@ -154,6 +155,7 @@ extern "C" int64_t pplkit_run(
     int64_t steps, const int64_t* sizes, void* const* inputs, char* room, void* losses
 ) {{
     {sizes}
+    {guards}
     {inputs}
     {buffers}
     try {{
@@ -207,6 +209,10 @@ class _Writer:
             sizes=_lines(
                 f"const int64_t {cexpr(name)} = sizes[{i}];"
                 for i, name in enumerate(self.names.values())
+            ),
+            guards=_lines(
+                f"if (!({_condition(guard.expr)})) return -2;"
+                for guard in self.lowering.sizevars.shape_env.guards
             ),
             inputs=_lines(self._inputs()),
             buffers=_lines(self.buffers),
@@ -343,6 +349,20 @@ class _Writer:
             raise NoKernel(_named(line))
         given = [_layout(x) for x in line.node.inputs]
         self.calls += form(_layout(line.node), *given, **line.node.kwargs)
+
+
+def _condition(holds: Any) -> str:
+    """What the plan takes for granted about sizes, in C++."""
+    if isinstance(holds, sympy.logic.boolalg.BooleanTrue):
+        return "true"
+    if isinstance(holds, sympy.Not):
+        return f"!({_condition(holds.args[0])})"
+    if isinstance(holds, (sympy.And, sympy.Or)):
+        sign = " && " if isinstance(holds, sympy.And) else " || "
+        return sign.join(f"({_condition(part)})" for part in holds.args)
+    if isinstance(holds, sympy.core.relational.Relational):
+        return f"({cexpr(holds.lhs)}) {holds.rel_op} ({cexpr(holds.rhs)})"
+    raise NoKernel(f"the condition {holds} on sizes")
 
 
 class _Place:
@@ -610,19 +630,44 @@ static void sort(T* x, int64_t xs, int64_t* place, int64_t ps, const T* a, int64
 """
 
 
-def _sort(outs: dict, given: dict) -> tuple[str, list[str]]:
-    values, places, a = outs[0], outs[1], given["self"]
-    d = given.get("dim", -1) % len(a.size)
-    others = [i for i in range(len(a.size)) if i != d]
-
-    def line(x: _Place) -> str:
+def _along(dim: int, *places: _Place) -> tuple[str, list[str]]:
+    """Loops over all lines of tensors along a dimension; and of each line its start and stride."""
+    d = dim % max(1, len(places[0].size))
+    others = [i for i in range(len(places[0].size)) if i != d]
+    lines = []
+    for x in places:
         rest = _Place.of(x, [x.size[i] for i in others], [x.stride[i] for i in others])
-        return f"&{_element(rest, rest.size)}, {cexpr(x.stride[d])}"
+        lines.append(f"&{_element(rest, rest.size)}, {cexpr(x.stride[d]) if x.size else '1'}")
+    length = cexpr(places[0].size[d]) if places[0].size else "1"
+    return _loops([places[0].size[i] for i in others])[0], [*lines, length]
 
-    loops = _loops([a.size[i] for i in others])[0]
+
+def _sort(outs: dict, given: dict) -> tuple[str, list[str]]:
+    loops, lines = _along(given.get("dim", -1), outs[0], outs[1], given["self"])
     down = str(bool(given.get("descending", False))).lower()
-    call = f"sort({line(values)}, {line(places)}, {line(a)}, {cexpr(a.size[d])}, {down});"
-    return SORT, [loops + call]
+    return SORT, [f"{loops}sort({', '.join([*lines, down])});"]
+
+
+RUNNING = """\
+template <typename T, typename S>
+static void running_sum(T* x, int64_t xs, const S* a, int64_t as, int64_t n) {
+    T total = 0;
+    for (int64_t i = 0; i < n; i++) x[i * xs] = total += a[i * as];
+}
+template <typename T, typename S>
+static void running_product(T* x, int64_t xs, const S* a, int64_t as, int64_t n) {
+    T total = 1;
+    for (int64_t i = 0; i < n; i++) x[i * xs] = total *= a[i * as];
+}
+"""
+
+
+def _running(function: str):
+    def form(outs: dict, given: dict) -> tuple[str, list[str]]:
+        loops, lines = _along(given["dim"], outs[0], given["self"])
+        return RUNNING, [f"{loops}{function}({', '.join(lines)});"]
+
+    return form
 
 
 _LEFT_TO_TORCH = {
@@ -631,6 +676,8 @@ _LEFT_TO_TORCH = {
     "aten.linalg_solve_triangular.default": _solve_triangular,
     "aten.linalg_cholesky_ex.default": _cholesky,
     "aten.sort.stable": _sort,
+    "aten.cumsum.default": _running("running_sum"),
+    "aten.cumprod.default": _running("running_product"),
     "aten._linalg_check_errors.default": _all_factored,
 }
 

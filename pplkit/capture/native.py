@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from .program import Program, evaluated
 
-PREPARED_FOR = 7  # rows that a size is planned for, where nothing tells
+_MANY = 1 << 15  # from here on positions do not fit into 16 bits
 NO_KERNEL = 3  # of the compiling process: an operation that a loop cannot hold
 
 
@@ -47,8 +48,9 @@ class Step:
     def __init__(self, program: Program, carried: int, sizes: dict):
         self.program, self.carried = program, carried
         traced = program.traced
-        # What the run took for granted about sizes holds for these; others get a program each.
-        fixed = {s for guard in traced.guards for s in getattr(guard.holds, "free_symbols", ())}
+        self._tied = traced.sizes
+        # Sizes that only numbers satisfy hold for these numbers; others get a program each.
+        fixed = {s for guard in traced.guards for s in self._pinned(guard.holds)}
         self._fixed = {symbol: sizes[symbol] for symbol in fixed if symbol in sizes}
         places = [n for n in traced.graph.graph.nodes if n.op == "placeholder"]
         values = [place.meta["val"] for place in places]
@@ -62,7 +64,7 @@ class Step:
         self.request = {
             "code": traced.graph.code.strip(),
             "inputs": [self._described(value) for value in values],
-            "sizes": {str(symbol): PREPARED_FOR for symbol in self.symbols},
+            "sizes": _planned(self.symbols, sizes),
             "carried": carried,
             "noise": [arguments, arguments + len(traced.noise)],
             "threads": 1,
@@ -73,7 +75,21 @@ class Step:
         import sympy
 
         found = size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(size)
+        found = self._untied(found)
         return found.xreplace({s: sympy.Integer(n) for s, n in self._fixed.items()})
+
+    def _untied(self, found):
+        """An expression without the names of sizes that are known to be others."""
+        while (known := found.xreplace(self._tied)) != found:
+            found = known
+        return found
+
+    def _pinned(self, holds) -> set:
+        """The sizes in an equation that is no mere identity."""
+        import sympy
+
+        left = self._untied(holds)
+        return left.free_symbols if isinstance(left, sympy.Eq) else set()
 
     def _described(self, value) -> dict:
         kind = str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else None
@@ -84,6 +100,18 @@ class Step:
         """What tells this step's native code from all others."""
         told = [json.dumps(self.request, sort_keys=True), _machine()]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:40]
+
+
+def _planned(symbols: list, sizes: dict) -> dict[str, int]:
+    """What sizes are planned for: all different, so that none is taken for another, and large
+    where they are; the plan is another there.
+    """
+    few, many = _primes(7), _primes(_MANY + 1)
+    return {str(s): next(many if sizes[s] >= _MANY else few) for s in symbols}
+
+
+def _primes(start: int) -> Iterator[int]:
+    return (n for n in itertools.count(start, 2) if all(n % d for d in range(3, n, 2)))
 
 
 def _sizes(value) -> list:
@@ -181,13 +209,9 @@ def found(step: Step) -> Loop | None:
 
 
 class Compilation:
-    """Native code of a step in the making, by a process of its own.
+    """Native code of a step in the making, by a process of its own."""
 
-    >>> Compilation.started  # how many there have been in this process
-    0
-    """
-
-    started = 0
+    started = 0  # how many there have been in this process
 
     def __init__(self, step: Step):
         self.step = step
@@ -319,6 +343,8 @@ class Loop:
             ctypes.c_void_p(start),
             ctypes.c_void_p(losses.data_ptr()),
         )
+        if taken == -2:
+            raise NotCompiled("it was planned for data of other sizes")
         if taken < 0:
             raise NotCompiled("the compiled loop has failed")
         return taken
