@@ -14,6 +14,7 @@ from ..capture import native
 from ..capture.native import NotCompiled
 from ..capture.program import _inputs
 from ..capture.step import _moving, capture_step
+from ..capture.tracing import FAULTS
 from ..effects import active_handlers
 from ..params import ParamStore
 from .feed import Feed, Kind
@@ -46,6 +47,8 @@ class Native:
             captured = capture_step(svi, *args, **kwargs)
         except errors.CaptureError as fault:
             raise NotCompiled(f"{_headline(fault)} ({fault.where})") from fault
+        except FAULTS as fault:  # the program's own would have come out in Python
+            raise NotCompiled(f"{type(fault).__name__}: {_headline(fault)}") from fault
         free, past = {}, {}
         for name in captured.carried()["free"]:
             leaf = store.unconstrained(name)
@@ -149,7 +152,7 @@ class Race:
             if self._native is not None and (self._patient or self._native.ready()):
                 self._native.wait()
                 return self._native
-        except NotCompiled as fault:
+        except (NotCompiled, OSError) as fault:  # a full disk, say, or a folder that runs nothing
             self._lost = True
             errors.warn(errors.not_compiled(str(fault)))
         return None
