@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import sympy
 import torch
 from torch._dynamo.source import ConstantSource
 from torch._functorch.compile_utils import fx_graph_cse
@@ -353,6 +352,8 @@ class _Writer:
 
 def _condition(holds: Any) -> str:
     """What the plan takes for granted about sizes, in C++."""
+    import sympy
+
     if isinstance(holds, sympy.logic.boolalg.BooleanTrue):
         return "true"
     if isinstance(holds, sympy.Not):

@@ -281,6 +281,12 @@ STRICTER = [
         "is left over from an earlier run with another (shape|constraint)",
         errors.ParamError,
     ),
+    Rule(
+        "a plate stands around a statement once; Pyro does not look where the inner one is looped "
+        "over, its name hidden by a block",
+        r"plate '.*' is entered inside itself",
+        errors.PlateError,
+    ),
 ]
 LAXER = [
     Rule(
@@ -487,10 +493,16 @@ def loss_and_gradients(program: Program, ppl, elbo) -> tuple[Tensor, dict[str, T
 # -- the differences, one program each ------------------------------------------------------------
 
 X = Fn("Normal", ((), ()))
+HIDING = Handled("block", (("expose", ()),))
+LOOPED = Plate("P0", 1, (Sample("x1", X),), how="for")
 ONE_SIDED = [
     (STRICTER[0], Program((Sample("x1", replace(X, expand=(1, 2), to_event=2), obs=(2,)),))),
     (STRICTER[1], Program((Plate("P0", 1, (Sample("x1", X, obs=(2,)),)),))),
     (STRICTER[2], Program((Param("p1", (2,)), Param("p1", (3,))))),
+    (
+        STRICTER[3],
+        Program((Plate("P0", 1, (Under(HIDING, (LOOPED,)),)),)),
+    ),
     (LAXER[0], Program((Plate("P0", 2, (Sample("x1", X),)), Plate("P0", 2, (Sample("x2", X),))))),
     (
         LAXER[1],
