@@ -52,7 +52,7 @@ class Native:
         free, past = {}, {}
         for name in captured.carried()["free"]:
             leaf = store.unconstrained(name)
-            free[name], past[name] = leaf.detach(), _moving(svi.optim)._past(name, leaf)
+            free[name], past[name] = leaf.detach(), svi.optim._past(name, leaf)
         carried = {"free": free, "past": past}
         self._carried = pytree.tree_leaves(carried)
         program, inputs, self._sizes = captured.captured._program_for(
@@ -93,11 +93,14 @@ class Native:
         """Wait for the native code.
 
         Raises:
-            NotCompiled: the compiler fails.
+            NotCompiled: the compiler fails, or the code is not for these sizes.
         """
         self.start()
         if self._loop is None:
             self._loop = self._compilation.loop()
+        nothing = torch.empty(0)  # no step: the loop looks at the sizes alone
+        inputs = [*self._before, *[nothing] * len(self._kinds), *self._after]
+        self._loop.run(0, self._sizes, inputs, nothing)
 
     def stop(self) -> None:
         """Compile no further."""

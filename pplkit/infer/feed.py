@@ -68,10 +68,6 @@ class Feed:
         self._place += 1
         return block.rows[self._step % len(block.rows)]
 
-    def taken(self) -> list[Kind]:
-        """What the step has drawn so far."""
-        return [block.kind for block in self._blocks[: self._place]]
-
     def window(self, kinds: Sequence[Kind], most: int) -> tuple[int, list[Tensor]]:
         """Rows of the step and of those that follow, as far as the blocks reach.
 
