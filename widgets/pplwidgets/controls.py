@@ -51,6 +51,9 @@ class Control:
     whole: bool = False
     choices: list[tuple[str, Any]] = field(default_factory=list)
     widget: ipywidgets.Widget | None = None  # the author's own, linked both ways
+    when: dict[str, list[str]] = field(default_factory=dict)  # for which choices it is shown
+    play: bool = False  # whether a button moves it along
+    refit: bool = False  # whether another choice is another picture, with axes of its own
 
     def __post_init__(self):
         self.label = self.label or self.name.replace("_", " ")
@@ -142,6 +145,8 @@ class Control:
             said |= {"step": self.step, "whole": self.whole}
         if self.kind == "select":
             said["choices"] = [label for label, _ in self.choices]
+        said |= {"when": self.when} if self.when else {}
+        said |= {key: True for key in ("play", "refit") if getattr(self, key)}
         return said
 
     def trait(self) -> traitlets.TraitType:
@@ -168,12 +173,40 @@ class ControlTrait(traitlets.TraitType):
             raise traitlets.TraitError(str(fault)) from None
 
 
+@dataclass(frozen=True)
+class Marked:
+    """A control's description, and how the page treats it."""
+
+    given: Any
+    marks: Mapping[str, Any]
+
+
+def marked(given, *, when=None, play: bool = False, refit: bool = False) -> Marked:
+    """A control that is more than its shorthand.
+
+    Args:
+        given: as anywhere: `(low, high)`, a list of choices, ...
+        when: for which choices of other controls it is shown, as `{"family": ["Gamma", "Beta"]}`.
+        play: whether a button beside the slider moves it from one end to the other.
+        refit: whether another choice is another picture, to which the axes are fitted anew.
+
+    >>> control("rate", marked((0.5, 2.0), when={"family": ["Gamma"]})).when
+    {'family': ['Gamma']}
+    """
+    when = {name: [str(label) for label in labels] for name, labels in (when or {}).items()}
+    return Marked(given, {"when": when, "play": play, "refit": refit})
+
+
 def control(name: str, given, default=None) -> Control:
     """The control that `given` describes; `default` is the function's own default, taken as initial
     value.
 
     Raises `ValueError` or `TypeError` naming the control.
     """
+    if isinstance(given, Marked):
+        made = control(name, given.given, default)
+        vars(made).update(given.marks)
+        return made
     try:
         made = (
             _stock(name, given) if isinstance(given, ipywidgets.Widget) else _shorthand(name, given)

@@ -13,6 +13,7 @@ from .tables import Tables
 
 STATIC = Path(__file__).parent / "static"
 _WIDTH = 640
+_BESIDE = 72  # as in chart.ts: what the axes of stacked panels take
 
 
 def asset(name: str) -> bytes:
@@ -50,6 +51,9 @@ def picture(spec: dict, tables: Tables) -> str:
     spec = with_values(spec, tables)
     if not any(key in spec for key in ("hconcat", "vconcat", "concat", "facet", "repeat")):
         spec = {"width": _WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, **spec}
+    if "vconcat" in spec and not any("width" in panel for panel in spec["vconcat"]):
+        panels = [{**panel, "width": _WIDTH - _BESIDE} for panel in spec["vconcat"]]
+        spec = {**spec, "vconcat": panels}
     drawn = vl_convert.vegalite_to_svg(spec, config=chart_config(), allowed_base_urls=[])
     # Numbers of a fifteenth digit are of no use on a screen.
     drawn = re.sub(r"(\.\d\d)\d+", r"\1", drawn)

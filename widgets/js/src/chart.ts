@@ -12,6 +12,7 @@ const COMPOSED = ["hconcat", "vconcat", "concat", "facet", "repeat"];
 // px by which marks may overlap the plot's edge
 const MARGINS: Record<string, number> = { symbol: 10 };
 const MARGIN = 2;
+const BESIDE = 72; // px that the axes of stacked panels take
 const NARROW = 480; // px of width under which legends stand in two columns
 
 // A figure fetches nothing, whatever its specification says.
@@ -38,6 +39,12 @@ export class Chart {
     private mode: Mode,
     private width: number,
   ) {}
+
+  /** Panels one below the other, none with a width of its own: they take the page's width too. */
+  private get stacked(): Record<string, unknown>[] | undefined {
+    const panels = this.spec["vconcat"] as Record<string, unknown>[] | undefined;
+    return panels?.every((panel) => typeof panel["width"] !== "number") ? panels : undefined;
+  }
 
   /** Whether the width is the page's to choose. */
   get fluid(): boolean {
@@ -84,7 +91,7 @@ export class Chart {
   redress(mode: Mode, width: number): Promise<void> {
     if (mode === this.mode && width === this.width) return this.work;
     const narrower = width < NARROW !== this.width < NARROW;
-    if (mode !== this.mode || narrower) {
+    if (mode !== this.mode || narrower || (this.stacked && width !== this.width)) {
       this.view?.finalize();
       this.view = undefined;
     }
@@ -108,7 +115,7 @@ export class Chart {
     if (!this.view) {
       const made = this.compiled();
       held(made, this.domains);
-      if (this.fluid) clipped(made);
+      if (this.fluid || this.stacked) clipped(made);
       this.names = new Set((made.data ?? []).map((each) => each.name));
       // The old picture stays until the new one is ready: no flicker, no jump of the page.
       const stage = document.createElement("div");
@@ -143,9 +150,15 @@ export class Chart {
   }
 
   private compiled(): vega.Spec {
+    const stacked = this.stacked;
     const spec = this.fluid
       ? { ...this.spec, width: this.width, autosize: { type: "fit-x", contains: "padding" } }
-      : this.spec;
+      : stacked
+        ? {
+            ...this.spec,
+            vconcat: stacked.map((each) => ({ ...each, width: this.width - BESIDE })),
+          }
+        : this.spec;
     const config = chartConfig(this.mode);
     if (this.width < NARROW) config["legend"] = { ...(config["legend"] as object), columns: 2 };
     return compile(spec as unknown as TopLevelSpec, { config, logger: quiet }).spec;

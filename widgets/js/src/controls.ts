@@ -71,11 +71,66 @@ function range(spec: ControlSpec, id: string, change: Change, say: Say): Built {
     put(value);
     change(value);
   });
+  const go = (value: number) => {
+    slider.value = String(value);
+    put(value);
+    change(value);
+  };
+  const player = spec.play ? playButton(spec, step, () => slider.valueAsNumber, go) : undefined;
+  const stops = ["input", "keydown"].map((kind) => [kind, () => player?.stop()] as const);
+  for (const [kind, stop] of stops) slider.addEventListener(kind, stop);
   return {
-    parts: [slider, box.el],
+    parts: player ? [slider, box.el, player.el] : [slider, box.el],
     show(value) {
+      if (player?.playing) return;
       slider.value = String(value);
       put(value as number);
+    },
+  };
+}
+
+const FULL_PLAY = 6_000; // ms from one end to the other
+const FRAME = 50;
+const CALM_FRAME = 500; // for readers who want less motion: few, distinct steps
+
+/** Moves a slider from where it is, or from the start, to its end. */
+function playButton(
+  spec: ControlSpec,
+  step: number,
+  now: () => number,
+  go: (value: number) => void,
+) {
+  const el = element("button", "pplkit-button pplkit-play", "play");
+  el.type = "button";
+  el.setAttribute("aria-label", `play ${spec.label}`);
+  let timer: ReturnType<typeof setInterval> | undefined;
+  const stop = () => {
+    clearInterval(timer);
+    timer = undefined;
+    el.textContent = "play";
+    el.setAttribute("aria-label", `play ${spec.label}`);
+  };
+  el.addEventListener("click", () => {
+    if (timer !== undefined) return stop();
+    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const every = calm ? CALM_FRAME : FRAME;
+    const [low, high] = [spec.low!, spec.high!];
+    const by = Math.max(1, Math.round(((high - low) / step) * (every / FULL_PLAY))) * step;
+    if (now() >= high) go(low);
+    el.textContent = "stop";
+    el.setAttribute("aria-label", `stop ${spec.label}`);
+    timer = setInterval(() => {
+      if (!el.isConnected) return stop();
+      const value = within(spec, Math.min(high, now() + by));
+      go(value);
+      if (value >= high) stop();
+    }, every);
+  });
+  return {
+    el,
+    stop,
+    get playing() {
+      return timer !== undefined;
     },
   };
 }

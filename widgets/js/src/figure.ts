@@ -36,6 +36,7 @@ export class Figure {
   private specs: ControlSpec[] = [];
   private views = new Map<string, ControlView>();
   private held: Promise<unknown> | undefined;
+  private heldFor = ""; // the choices to which the axes were fitted
   private serial = -1;
   private picture: Picture | undefined;
   private trouble: Trouble | undefined;
@@ -115,6 +116,19 @@ export class Figure {
       }),
     );
     this.panel.replaceChildren(...[...this.views.values()].map((view) => view.el));
+    this.reveal();
+  }
+
+  /** Show the controls that have a part in the present choices. */
+  private reveal(): void {
+    const now = (name: string) => {
+      const spec = this.specs.find((each) => each.name === name);
+      return spec ? shown(spec, this.model.get(name) as Wire) : "";
+    };
+    for (const { name, when } of this.specs) {
+      const all = Object.entries(when ?? {}).every(([other, any]) => any.includes(now(other)));
+      this.views.get(name)!.el.hidden = !all;
+    }
   }
 
   private button(words: string, press: () => void): HTMLButtonElement {
@@ -134,6 +148,7 @@ export class Figure {
     for (const { name } of this.specs) {
       on(`change:${name}`, () => {
         this.views.get(name)?.show(model.get(name) as Wire);
+        this.reveal();
         this.expect();
       });
     }
@@ -213,9 +228,10 @@ export class Figure {
   private async show(picture: Picture): Promise<void> {
     if (picture.first) {
       // Axes are fitted to the first evaluation, even when the controls have moved on since.
-      this.held ??= this.chart.hold(picture.tables);
+      if (!this.held) this.fitTo(picture);
       if (this.picture) return;
     }
+    if (this.held && this.choices(picture) !== this.heldFor) this.fitTo(picture);
     await this.held;
     if (picture.serial < this.serial || this.closed) return;
     this.serial = picture.serial;
@@ -231,6 +247,16 @@ export class Figure {
     this.answered(picture);
     this.tell();
     this.later("speak", SPEAK_AFTER, () => void this.speak(picture, words));
+  }
+
+  /** The choices that call for axes of their own. */
+  private choices({ controls }: Picture): string {
+    return JSON.stringify(this.specs.filter((s) => s.refit).map((s) => controls[s.name]));
+  }
+
+  private fitTo(picture: Picture): void {
+    this.heldFor = this.choices(picture);
+    this.held = this.chart.hold(picture.tables).then(() => this.chart.rebuild());
   }
 
   private broken(fault: unknown): void {

@@ -15,6 +15,12 @@ export interface ControlSpec {
   step?: number | null;
   whole?: boolean;
   choices?: string[];
+  /** Labels of other controls' choices for which this one is shown. */
+  when?: Record<string, string[]>;
+  /** A button moves it from one end to the other. */
+  play?: boolean;
+  /** Another choice is another picture: the axes are fitted to it. */
+  refit?: boolean;
 }
 
 export interface Words {
