@@ -1788,6 +1788,15 @@ def disagrees(sizes: dict | None) -> CaptureError:
     )
 
 
+def cannot_be_published(operation: str, where: Where | None) -> CaptureError:
+    return CaptureError(
+        f"{operation} cannot be published: a page has no such operation",
+        where=where,
+        expected="operations that ONNX has, or that pplkit.capture.published is written in",
+        remedy="compute it in another way, or publish a table of results instead",
+    )
+
+
 def no_program(leaves: list) -> CaptureError:
     return CaptureError(
         "no program could be captured for arguments of these sizes",

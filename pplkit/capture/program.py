@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils._pytree as pytree
@@ -23,6 +23,9 @@ from .export import exported
 from .kernels import register_kernels
 from .noise import GivenNoise
 from .tracing import FAULTS, Guard, NoiseSpec, Traced, trace
+
+if TYPE_CHECKING:
+    from .onnx import OnnxProgram
 
 TESTED = ("2.13",)  # versions of torch on which the tests of this room have been run
 _PROGRAMS = 16
@@ -229,6 +232,32 @@ class Captured:
     def guards(self) -> list[Guard]:
         """What the first program takes for granted about sizes, with the lines that asked."""
         return self.programs[0].traced.guards
+
+    def to_onnx(self, *args: Any) -> OnnxProgram:
+        """A program as ONNX, for a page without Python.
+
+        Args:
+            args: arguments that the program is to serve; without any, it is the first one. What is
+                neither a tensor nor a number (a string, a boolean) is part of a program, so each
+                choice of those has its own.
+
+        Raises:
+            CaptureError: an operation that ONNX lacks; it names the line.
+            ImportError: `onnx` or `onnxscript` is missing; the extra `publish` has both.
+
+        >>> import pplkit.distributions as dist
+        >>> captured = capture(lambda mu, z: {"height": dist.Normal(mu, 1.0).log_prob(z)},
+        ...                    0.0, torch.linspace(-4.0, 4.0, 5))
+        >>> published = captured.to_onnx()
+        >>> [(given["name"], given["shape"]) for given in published.inputs]
+        [('mu', []), ('z', ['z_0'])]
+        >>> [made["path"] for made in published.outputs]
+        [['height']]
+        """
+        from .onnx import to_onnx
+
+        program = self._program_for(args)[0] if args else self.programs[0]
+        return to_onnx(program, self._closed(program), _paths_of(self.fn, self._spec))
 
     def __repr__(self) -> str:
         name = getattr(self.fn, "__name__", type(self.fn).__name__)
@@ -454,21 +483,29 @@ def _prime(i: int) -> int:
     return _PRIMES[i] if i < len(_PRIMES) else _PRIMES[-1] + i
 
 
-def _name_inputs(traced: Traced, fn: Callable, spec: pytree.TreeSpec) -> None:
-    """Inputs are called after the function's own arguments."""
+def _paths_of(fn: Callable, spec: pytree.TreeSpec) -> list[list[str]]:
+    """Of each leaf of the arguments, the name of its argument and the keys within."""
     try:
         names = list(inspect.signature(fn).parameters)
     except (TypeError, ValueError):
         names = []
     tree = pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
-    paths = [path for path, _ in pytree.tree_flatten_with_path(tree)[0]]
-    labels = []
-    for path, shape in zip(paths, traced.shapes, strict=True):
-        if shape is None:
-            continue
+    paths = []
+    for path, _ in pytree.tree_flatten_with_path(tree)[0]:
         first = names[path[0].idx] if path[0].idx < len(names) else f"argument_{path[0].idx}"
-        rest = [str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", "")))) for k in path[1:]]
-        labels.append("_".join([first, *rest]))
+        paths.append([first, *map(key_name, path[1:])])
+    return paths
+
+
+def key_name(key: Any) -> str:
+    """What a step of a path into nested containers is called."""
+    return str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", ""))))
+
+
+def _name_inputs(traced: Traced, fn: Callable, spec: pytree.TreeSpec) -> None:
+    """Inputs are called after the function's own arguments."""
+    paths = zip(_paths_of(fn, spec), traced.shapes, strict=True)
+    labels = ["_".join(path) for path, shape in paths if shape is not None]
     labels += [f"noise_{i}" for i in range(len(traced.noise))]
     labels += [f"closed_{i}" for i in range(len(traced.closed))]
     places = [node for node in traced.graph.graph.nodes if node.op == "placeholder"]

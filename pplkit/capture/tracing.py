@@ -224,7 +224,15 @@ class _Recorder(GivenNoise):
         if func in _LIFTED and not isinstance(args[0], FakeTensor) and args[0].dim() == 0:
             return self._literal(args[0])
         args, kwargs = pytree.tree_map_only(Tensor, self._lifted, (args, kwargs))
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        made = super().__torch_dispatch__(func, types, args, kwargs)
+        self._sign()
+        return made
+
+    def _sign(self) -> None:
+        """Write the user's line on what has just been recorded."""
+        node = next(iter(reversed(get_proxy_mode().tracer.graph.nodes)), None)
+        if node is not None and "where" not in node.meta:
+            node.meta["where"] = user_line()
 
     def _writes_inputs(self, func: Any, args: tuple, kwargs: dict) -> bool:
         """Whether an operation writes into an argument of the program, or what it closes over."""
