@@ -128,8 +128,11 @@ def set_rng_seed(rng_seed: int) -> None:
 
 
 # Set while draws are made from noise that is given: a function of its inputs then, whose samplers
-# are answered by `pplkit.capture`.
-NOISE_GIVEN: ContextVar[bool] = ContextVar("pplkit_noise_given", default=False)
+# are answered by `pplkit.capture`. What is true but not True gives way to a `seed` inside.
+NOISE_GIVEN: ContextVar[bool | str] = ContextVar("pplkit_noise_given", default=False)
+
+# Set while a block of a run's base noise is drawn: whose it is, and the row that it starts at.
+ROWS: ContextVar[tuple | None] = ContextVar("pplkit_noise_rows", default=None)
 
 _ANSWER: ContextVar[tuple | None] = ContextVar("pplkit_noise_answer", default=None)
 
@@ -164,5 +167,5 @@ def drawing():
         if generators is given[2]:
             return given[0]()
         given[3]()
-    generators = None if NOISE_GIVEN.get() else generators
+    generators = None if NOISE_GIVEN.get() is True else generators
     return nullcontext() if generators is None else drawing_from(generators)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from ..randomness import answered_by, generators_here
+from ..randomness import ROWS, answered_by, generators_here
 
 # A block holds this many steps at most, and this many numbers if more than one step.
 _STEPS, _NUMBERS = 1024, 1 << 20
@@ -87,22 +87,26 @@ class Feed:
         for known in (block, block.before if block is not None else None):
             if known is not None and known.number == number and known.kind == wanted:
                 return known
-        fresh = _Block(wanted, number, self._drawn(wanted), block)
+        fresh = _Block(wanted, number, self._drawn(wanted, place, number), block)
         if block is not None:
             block.before = None
         self._blocks[place : place + 1] = [fresh]
         return fresh
 
-    def _drawn(self, kind: Kind) -> Tensor:
-        streams = generators_here()
+    def _drawn(self, kind: Kind, place: int, number: int) -> Tensor:
+        streams, length = generators_here(), _length(kind)
         make = torch.randn if kind.kind == "normal" else torch.rand
-        with _disable_current_modes():  # noise is not to be answered with noise
-            return make(
-                (_length(kind), *kind.shape),
-                dtype=kind.dtype,
-                device=kind.device,
-                generator=None if streams is None else streams.on(kind.device),
-            )
+        token = ROWS.set(((self, place), number * length))
+        try:
+            with _disable_current_modes():  # noise is not to be answered with noise
+                return make(
+                    (length, *kind.shape),
+                    dtype=kind.dtype,
+                    device=kind.device,
+                    generator=None if streams is None else streams.on(kind.device),
+                )
+        finally:
+            ROWS.reset(token)
 
     @contextmanager
     def serving(self, everywhere: bool):

@@ -6,9 +6,9 @@ function of the figure's seed, of which draw it is (the first `sample` of a run,
 and of its index in the tensor: entry `[3]` of the second draw is the same number whatever the size.
 Parameters only transform it.
 
-That holds for torch's uniform, normal, exponential and Bernoulli samplers, so for every family
-built on them, in any plate, and for a bare `torch.randn(n)`. Samplers that reject proposals (gamma,
-beta, Poisson, ...) each get a stream of their own: there a growing outermost dimension appends too.
+What is hashed so is base noise, standard normal and uniform; every sampler computes its draws from
+it by the forms of `pplkit.capture`. So a page without a kernel, which runs the captured graph on
+the same noise (`js/src/noise.ts` has the hash too), shows the same points.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ import math
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from pplkit.capture.noise import GivenNoise
+from pplkit.randomness import NOISE_GIVEN, ROWS
 
 # Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators": step and mixing of
 # SplitMix64.
@@ -33,12 +37,17 @@ _STRIDES = (
     0xB564EF22EC7AECE5,
     0xF7C2EBC08F67F2B5,
     0xC6A4A7935BD1E995,
+    0x8CB92BA72F3D8DD7,
+    0xE7037ED1A0B428DB,
 )
 
-_STREAMED = {
-    torch.randint, torch.randperm, torch.multinomial, torch.poisson, torch.binomial,
-    torch._standard_gamma, torch._sample_dirichlet, torch.Tensor.multinomial, torch.Tensor.cauchy_,
-    torch.Tensor.geometric_, torch.Tensor.log_normal_, torch.Tensor.random_,
+_SAMPLERS = {
+    torch.rand, torch.randn, torch.rand_like, torch.randn_like, torch.randint, torch.randint_like,
+    torch.randperm, torch.normal, torch.bernoulli, torch.multinomial, torch.poisson, torch.binomial,
+    torch._standard_gamma, torch._sample_dirichlet, torch.dropout, torch.nn.functional.dropout,
+    torch.Tensor.bernoulli, torch.Tensor.multinomial, torch.Tensor.uniform_, torch.Tensor.normal_,
+    torch.Tensor.exponential_, torch.Tensor.bernoulli_, torch.Tensor.cauchy_,
+    torch.Tensor.geometric_, torch.Tensor.log_normal_,
 }  # fmt: skip
 
 
@@ -46,7 +55,8 @@ class common_random_numbers(TorchFunctionMode):
     """Inside, torch's samplers draw numbers that stay with their place.
 
     Attributes:
-        draws: how many sampler calls there were so far.
+        draws: how much base noise was taken so far: one for each normal or Bernoulli draw, two or
+            more for a gamma one.
 
     >>> with common_random_numbers(seed=0) as noise:
     ...     five = torch.randn(5)
@@ -60,105 +70,80 @@ class common_random_numbers(TorchFunctionMode):
         super().__init__()
         self.seed = seed
         self.draws = 0
+        self._blocks: dict = {}  # which draw the first rows of a run's noise were
+
+    def __enter__(self):
+        # Not True: a seed of the function's own, inside, is respected.
+        self._token = NOISE_GIVEN.set("common")
+        return super().__enter__()
+
+    def __exit__(self, *exc):
+        NOISE_GIVEN.reset(self._token)
+        return super().__exit__(*exc)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        answer = _ANSWERS.get(func)
-        if answer is None or kwargs and kwargs.get("generator") is not None:
-            return func(*args, **(kwargs or {}))
-        self.draws += 1
-        # The samplers' own arithmetic is nobody's business, and there is much of it.
-        with torch._C.DisableTorchFunction(), torch.no_grad():
-            return answer(
-                self, func, args, {k: v for k, v in (kwargs or {}).items() if k != "generator"}
-            )
+        kwargs = kwargs or {}
+        if func not in _SAMPLERS or kwargs.get("generator") is not None or _answered():
+            return func(*args, **kwargs)
+        with GivenNoise(self.take):
+            return func(*args, **kwargs)
 
-    def key(self) -> int:
-        """A 64-bit number for the present draw."""
-        return _mixed(_mixed(self.seed * _STEP & _MASK) + self.draws * _STEP & _MASK)
+    def take(self, kind: str, shape, dtype: torch.dtype, device) -> Tensor:
+        """The next base noise: `normal` or `uniform`, of this shape."""
+        block, first = ROWS.get() or (None, 0)
+        if block is None or block not in self._blocks:
+            self.draws += 1
+            draw = self.draws
+            if block is not None:
+                self._blocks[block] = draw
+        else:
+            draw = self._blocks[block]
+        return numbers(self.seed, draw, kind, tuple(shape), dtype, device, first)
 
-    def uniform(self, shape, device) -> Tensor:
-        """float64 in the open interval (0, 1), one number per index."""
-        if len(shape) > len(_STRIDES):
-            raise ValueError(
-                f"A draw of {len(shape)} dimensions in a live figure; {len(_STRIDES)} are possible."
-            )
-        state = torch.full((), _signed(self.key()), dtype=torch.int64, device=device)
-        for size, stride in zip(shape, _STRIDES):
-            state = state.unsqueeze(-1) + torch.arange(1, size + 1, device=device) * _signed(stride)
-        return (_shifted(_mix(state), 11).double() + 0.5) * 2.0**-53
 
-    def fill(self, kind: str, blank: Tensor, *parameters, **named) -> Tensor:
-        return blank.copy_(
-            _TRANSFORMS[kind](self.uniform(blank.shape, blank.device), *parameters, **named)
+def _answered() -> bool:
+    """Whether samplers are being answered already, as inside `SVI.run`."""
+    return any(isinstance(mode, GivenNoise) for mode in _get_current_dispatch_mode_stack())
+
+
+def numbers(
+    seed: int, draw: int, kind: str, shape: tuple, dtype=torch.float32, device="cpu", first: int = 0
+) -> Tensor:
+    """Base noise of one draw.
+
+    Args:
+        seed: of the figure.
+        draw: which draw it is, counted from 1.
+        kind: "normal" or "uniform" (in the open interval (0, 1)).
+        shape: up to seven dimensions.
+        first: the index at which the first dimension starts.
+
+    >>> numbers(0, 1, "uniform", (2,), torch.float64)
+    tensor([0.6131, 0.7422], dtype=torch.float64)
+    """
+    with torch._C.DisableTorchFunction(), torch.no_grad():
+        u = _uniform(_key(seed, draw), shape, device, first)
+        if kind == "normal":
+            return (math.sqrt(2.0) * torch.special.erfinv(2.0 * u - 1.0)).to(dtype)
+        return u.to(dtype).clamp(max=1.0 - torch.finfo(dtype).eps / 2)
+
+
+def _key(seed: int, draw: int) -> int:
+    """A 64-bit number for a draw."""
+    return _mixed(_mixed(seed * _STEP & _MASK) + draw * _STEP & _MASK)
+
+
+def _uniform(key: int, shape: tuple, device, first: int) -> Tensor:
+    """float64 in the open interval (0, 1), one number per index."""
+    if len(shape) > len(_STRIDES):
+        raise ValueError(
+            f"A draw of {len(shape)} dimensions in a live figure; {len(_STRIDES)} are possible."
         )
-
-
-def _sized(kind):
-    return lambda noise, func, args, kwargs: noise.fill(kind, torch.empty(*args, **kwargs))
-
-
-def _like(kind):
-    return lambda noise, func, args, kwargs: noise.fill(kind, torch.empty_like(*args, **kwargs))
-
-
-def _in_place(kind):
-    return lambda noise, func, args, kwargs: noise.fill(kind, *args, **kwargs)
-
-
-def _normal(noise, func, args, kwargs) -> Tensor:
-    return noise.fill("normal", *_normal_blank(*args, **kwargs))
-
-
-def _normal_blank(mean, std=1.0, size=None, *, out=None, **options):
-    tensors = [t for t in (mean, std) if isinstance(t, Tensor)]
-    if tensors:
-        size = torch.broadcast_shapes(*(t.shape for t in tensors))
-        options = {"dtype": tensors[0].dtype, "device": tensors[0].device}
-    return (torch.empty(size, **options) if out is None else out), mean, std
-
-
-def _bernoulli(noise, func, args, kwargs) -> Tensor:
-    probs = args[1] if len(args) > 1 else kwargs.get("p", args[0])
-    return noise.fill("bernoulli", torch.empty_like(args[0]), probs)
-
-
-def _streamed(noise, func, args, kwargs):
-    first = next((a for a in args if isinstance(a, Tensor)), None)
-    device = (
-        first.device if first is not None else kwargs.get("device") or torch.get_default_device()
-    )
-    stream = torch.Generator(device).manual_seed(noise.key() >> 1)
-    return func(*args, **kwargs, generator=stream)
-
-
-_ANSWERS = {
-    torch.rand: _sized("uniform"),
-    torch.randn: _sized("normal"),
-    torch.rand_like: _like("uniform"),
-    torch.randn_like: _like("normal"),
-    torch.normal: _normal,
-    torch.bernoulli: _bernoulli,
-    torch.Tensor.bernoulli: _bernoulli,
-    torch.Tensor.uniform_: _in_place("uniform"),
-    torch.Tensor.normal_: _in_place("normal"),
-    torch.Tensor.exponential_: _in_place("exponential"),
-    torch.Tensor.bernoulli_: _in_place("bernoulli"),
-    **dict.fromkeys(_STREAMED, _streamed),
-}
-
-
-def _standard_normal(uniform):
-    return math.sqrt(2.0) * torch.special.erfinv(2.0 * uniform - 1.0)
-
-
-_TRANSFORMS = {
-    "uniform": lambda u, low=0.0, high=1.0, **named: (
-        named.get("from", low) + u * (named.get("to", high) - named.get("from", low))
-    ),
-    "normal": lambda u, mean=0.0, std=1.0: mean + std * _standard_normal(u),
-    "exponential": lambda u, lambd=1.0: -torch.log(u) / lambd,
-    "bernoulli": lambda u, p=0.5: (u < p).to(u.dtype),
-}
+    state = torch.full((), _signed(key), dtype=torch.int64, device=device)
+    for size, stride in zip(shape, _STRIDES):
+        places = torch.arange(1 + first, size + first + 1, device=device)
+        state, first = state.unsqueeze(-1) + places * _signed(stride), 0
+    return ((_shifted(_mix(state), 11).double() + 0.5) * 2.0**-53).clamp(max=1 - 2.0**-53)
 
 
 def _mixed(state: int) -> int:
