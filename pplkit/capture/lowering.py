@@ -10,6 +10,7 @@ Inductor takes seconds and changes torch for the whole process, so it has a proc
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shlex
@@ -134,54 +135,26 @@ def _stand_ins(step: dict) -> tuple[FakeTensorMode, list, dict]:
     return mode, inputs, {name: size.node.expr for name, size in sizes.items()}
 
 
-# -- the loop --------------------------------------------------------------------------------------
-
-LOOP = """\
-static inline char* take(char*& room, int64_t bytes) {{
-    char* place = room;
-    room += (bytes + 63) / 64 * 64;
-    return place;
-}}
-
-extern "C" int64_t pplkit_room(const int64_t* sizes) {{
-    char* room = nullptr;
-    {sizes}
-    {buffers}
-    return (int64_t) room;
-}}
-
-extern "C" int64_t pplkit_run(
-    int64_t steps, const int64_t* sizes, void* const* inputs, char* room, void* losses
-) {{
-    {sizes}
-    {guards}
-    {inputs}
-    {buffers}
-    try {{
-        for (int64_t step = 0; step < steps; step++) {{
-            {calls}
-            if (!*{ok}) return step;
-            {copies}
-            (({loss_type}*) losses)[step] = *{loss};
-            {onward}
-        }}
-    }} catch (...) {{
-        return -1;
-    }}
-    return steps;
-}}
-"""
+# -- one evaluation --------------------------------------------------------------------------------
 
 
 def source(step: dict) -> str:
-    """The whole of a step's C++."""
+    """The whole of a step's C++: `step["around"]` names the module of this package that writes what
+    is around its evaluation, as a function `written` of it; the loop below is written here.
+    """
     lowering, plan, names = planned(step)
+    around = step.get("around")
+    written = loop if around is None else importlib.import_module(f".{around}", __package__).written
     with V.set_graph_handler(lowering):
-        return _Writer(step, lowering, plan, names).text()
+        return written(Evaluation(step, lowering, plan, names))
 
 
-class _Writer:
-    """Writes a plan as C++: kernels, the buffers they share, and the calls of one step."""
+class Evaluation:
+    """The C++ of one evaluation of a captured function, for a loop to be written around it.
+
+    `before()` is what stands in front of all functions; in one, `pieces()` follow each other in the
+    order of its docstring; then `copied` and `number` are what has been computed.
+    """
 
     def __init__(self, step: dict, lowering: GraphLowering, plan: _Plan, names: dict):
         self.step, self.lowering, self.names = step, lowering, names
@@ -194,39 +167,50 @@ class _Writer:
             if write is None:
                 raise NoKernel(_named(line))
             write(line)
+        self.outputs = [_layout(node) for node in lowering.graph_outputs]
 
-    def text(self) -> str:
-        outputs = [_layout(node) for node in self.lowering.graph_outputs]
-        carried = self.step["carried"]
-        loss, ok = outputs[carried], outputs[carried + 1]
+    def before(self) -> str:
+        """Headers, kernels, and `take`, by which `buffers` get their places."""
         includes = self.headers | set(re.findall(r"#include .*\n", "".join(self.kernels)))
         kernels = [re.sub(r"#include .*\n", "", kernel) for kernel in self.kernels]
         if any("gemm" in call for call in self.calls):
             kernels.insert(0, GEMM)
-        copies = self._copies(outputs[:carried])
-        loop = LOOP.format(
-            sizes=_lines(
-                f"const int64_t {cexpr(name)} = sizes[{i}];"
-                for i, name in enumerate(self.names.values())
-            ),
-            guards=_lines(
-                f"if (!({_condition(guard.expr)})) return -2;"
-                for guard in self.lowering.sizevars.shape_env.guards
-            ),
-            inputs=_lines(self._inputs()),
-            buffers=_lines(self.buffers),
-            calls=_lines(self.calls),
-            ok=f"({ok.name} + {cexpr(ok.offset)})",
-            copies=_lines(copies),
-            loss_type=DTYPE_TO_CPP[loss.dtype],
-            loss=f"({loss.name} + {cexpr(loss.offset)})",
-            onward=_lines(self._onward()),
-        )
         first = sorted(includes, key=lambda text: (not text.startswith("#include <torch"), text))
-        return "".join(first) + "".join(kernels) + loop
+        return "".join(first) + "".join(kernels) + TAKE
+
+    def pieces(self) -> dict[str, str]:
+        """Statements.
+
+        sizes: from `const int64_t* sizes`, in the order of the request.
+        guards: `return -2` where the plan does not hold for these sizes.
+        inputs: from `void* const* inputs`, the addresses of the inputs that are tensors; each gets
+            its name of `tensors()`.
+        buffers: from `char* room`, which moves on; alone, after the sizes, they tell how much room
+            is needed.
+        calls: the evaluation itself; `bool well` turns false when it fails.
+        """
+        sizes = (
+            f"const int64_t {cexpr(name)} = sizes[{i}];"
+            for i, name in enumerate(self.names.values())
+        )
+        guards = (
+            f"if (!({_condition(guard.expr)})) return -2;"
+            for guard in self.lowering.sizevars.shape_env.guards
+        )
+        inputs = (
+            f"{kind}* {name} = ({kind}*) inputs[{k}];"
+            for k, (_, name, kind, _) in enumerate(self.tensors())
+        )
+        return {
+            "sizes": _lines(sizes),
+            "guards": _lines(guards),
+            "inputs": _lines(inputs),
+            "buffers": _lines(self.buffers),
+            "calls": _lines(self.calls),
+        }
 
     # -- inputs and outputs --------------------------------------------------------------------
-    def _tensors(self) -> list[tuple[int, str, str, list]]:
+    def tensors(self) -> list[tuple[int, str, str, list]]:
         """Of each input that is a tensor: its position, name, type and shape."""
         names = list(self.lowering.graph_inputs)
         return [
@@ -235,44 +219,19 @@ class _Writer:
             if given["dtype"] is not None
         ]
 
-    def _inputs(self) -> list[str]:
-        return [
-            f"{kind}* {name} = ({kind}*) inputs[{k}];"
-            for k, (_, name, kind, _) in enumerate(self._tensors())
-        ]
+    def copied(self, i: int, target: str) -> str:
+        """A statement that copies an output to a place, one number after the other."""
+        return _copy(target, self.outputs[i])
 
-    def _onward(self) -> list[str]:
-        """Inputs that have a row for each step move on to the next one."""
-        rows = range(*self.step["noise"])
-        return [
-            f"{name} += {self._count(shape)};" for i, name, _, shape in self._tensors() if i in rows
-        ]
+    def number(self, i: int) -> str:
+        """The first number of an output."""
+        return f"{self.outputs[i].pointer}[0]"
 
-    def _count(self, shape: list) -> str:
+    def count(self, shape: list) -> str:
+        """How many numbers an input of this shape has."""
         known = {name: cexpr(symbol) for name, symbol in self.names.items()}
         words = [re.sub(r"[A-Za-z_]\w*", lambda m: known[m[0]], str(n)) for n in shape]
         return " * ".join(f"(int64_t)({w})" for w in words) or "1"
-
-    def _copies(self, outputs: list) -> list[str]:
-        """What a step has made takes the place of what it was made from."""
-        tensors, given = self._tensors(), set(self.lowering.graph_inputs)
-        first, then = [], []
-        for (_, name, kind, _), made in zip(tensors, outputs, strict=False):
-            if made.name == name:
-                continue
-            if made.name in given:  # another input, which may itself be about to change
-                kept = f"kept_{name}"
-                size = self._size(made, kind)
-                self.buffers.append(f"{kind}* {kept} = ({kind}*) take(room, {size});")
-                first.append(_copy(kept, made))
-                then.append(f"std::memcpy({name}, {kept}, {size});")
-            else:
-                then.append(_copy(name, made))
-        return first + then
-
-    def _size(self, made: Any, kind: Any) -> str:
-        kind = kind if isinstance(kind, str) else DTYPE_TO_CPP[kind]
-        return " * ".join([f"sizeof({kind})", *(f"({cexpr(n)})" for n in made.size)])
 
     # -- lines of the plan ---------------------------------------------------------------------
     def _nothing(self, line: Any) -> None:
@@ -328,7 +287,8 @@ class _Writer:
             if isinstance(x, ir.MultiOutput) and x.inputs[0] is node
         ]
         for x in results:
-            kind, size = DTYPE_TO_CPP[x.get_dtype()], self._size(_layout(x), x.get_dtype())
+            kind = DTYPE_TO_CPP[x.get_dtype()]
+            size = _bytes(_layout(x), kind)
             name = _result(node.get_name(), x.indices)
             self.buffers.append(f"{kind}* {name} = ({kind}*) take(room, {size});")
         outs = {_position(x.indices): _layout(x) for x in results}
@@ -348,6 +308,85 @@ class _Writer:
             raise NoKernel(_named(line))
         given = [_layout(x) for x in line.node.inputs]
         self.calls += form(_layout(line.node), *given, **line.node.kwargs)
+
+
+TAKE = """\
+static inline char* take(char*& room, int64_t bytes) {
+    char* place = room;
+    room += (bytes + 63) / 64 * 64;
+    return place;
+}
+"""
+
+
+# -- the loop over steps ---------------------------------------------------------------------------
+
+LOOP = """
+extern "C" int64_t pplkit_room(const int64_t* sizes) {{
+    char* room = nullptr;
+    {sizes}
+    {buffers}
+    return (int64_t) room;
+}}
+
+extern "C" int64_t pplkit_run(
+    int64_t steps, const int64_t* sizes, void* const* inputs, char* room, void* losses
+) {{
+    {sizes}
+    {guards}
+    {inputs}
+    {buffers}
+    try {{
+        for (int64_t step = 0; step < steps; step++) {{
+            bool well = true;
+            {calls}
+            if (!well || !{ok}) return step;
+            {copies}
+            (({loss_type}*) losses)[step] = {loss};
+            {onward}
+        }}
+    }} catch (...) {{
+        return -1;
+    }}
+    return steps;
+}}
+"""
+
+
+def loop(one: Evaluation) -> str:
+    """A step that is taken again and again: some outputs take the place of inputs, some inputs have
+    a row for each step.
+    """
+    carried, rows = one.step["carried"], range(*one.step["noise"])
+    copies = _carried_on(one, one.outputs[:carried])
+    onward = [f"{name} += {one.count(shape)};" for i, name, _, shape in one.tensors() if i in rows]
+    written = LOOP.format(
+        **one.pieces(),
+        ok=one.number(carried + 1),
+        copies=_lines(copies),
+        loss_type=DTYPE_TO_CPP[one.outputs[carried].dtype],
+        loss=one.number(carried),
+        onward=_lines(onward),
+    )
+    return one.before() + written
+
+
+def _carried_on(one: Evaluation, outputs: list[_Place]) -> list[str]:
+    """What a step has made takes the place of what it was made from."""
+    tensors, given = one.tensors(), set(one.lowering.graph_inputs)
+    first, then = [], []
+    for (_, name, kind, _), made in zip(tensors, outputs, strict=False):
+        if made.name == name:
+            continue
+        if made.name in given:  # another input, which may itself be about to change
+            kept = f"kept_{name}"
+            size = _bytes(made, kind)
+            one.buffers.append(f"{kind}* {kept} = ({kind}*) take(room, {size});")
+            first.append(_copy(kept, made))
+            then.append(f"std::memcpy({name}, {kept}, {size});")
+        else:
+            then.append(_copy(name, made))
+    return first + then
 
 
 def _condition(holds: Any) -> str:
@@ -400,6 +439,11 @@ def _copy(target: str, made: _Place) -> str:
     """Copy a tensor to contiguous memory."""
     loops, at = _loops(made.size)
     return f"{loops}{target}[{at}] = {_element(made, made.size)};"
+
+
+def _bytes(place: _Place, kind: str) -> str:
+    """The size of a tensor's numbers."""
+    return " * ".join([f"sizeof({kind})", *(f"({cexpr(n)})" for n in place.size)])
 
 
 def _loops(sizes: list) -> tuple[str, str]:
@@ -606,7 +650,7 @@ def _cholesky(outs: dict, given: dict) -> tuple[str, list[str]]:
 def _all_factored(outs: dict, given: dict) -> tuple[str, list[str]]:
     """Where there is no Cholesky factor the step has failed."""
     info = given["info"]
-    return "", [f"{_loops(info.size)[0]}if ({_element(info, info.size)}) return step;"]
+    return "", [f"{_loops(info.size)[0]}if ({_element(info, info.size)}) well = false;"]
 
 
 SORT = """\
