@@ -21,6 +21,8 @@ export interface ControlSpec {
   play?: boolean;
   /** Another choice is another picture: the axes are fitted to it. */
   refit?: boolean;
+  /** It cannot be moved here. */
+  fixed?: boolean;
 }
 
 export interface Words {
@@ -93,7 +95,7 @@ export interface Model {
   widget_manager?: unknown;
 }
 
-interface Head {
+export interface Head {
   name: string;
   rows: number;
   columns: { name: string; dtype: "<f4" | "<f8"; boolean?: boolean }[];
