@@ -1597,6 +1597,112 @@ def failed_draw(msg: Message, fault: Exception) -> Exception:
     )
 
 
+def nothing_to_sample(discrete: list[str], run) -> ModelError:
+    found = "no unobserved sample statement"
+    remedy = "nothing is unknown; leave out obs= where the model shall infer"
+    if discrete:
+        found = f"discrete sites alone: {', '.join(map(repr, discrete))}"
+        remedy = "their posterior is exact: TraceEnum_ELBO().compute_marginals, or infer_discrete"
+    elif run.sites("param"):
+        names = ", ".join(repr(site.name) for site in run.sites("param"))
+        remedy = f"parameters ({names}) are fitted by SVI; give them priors, by sample, to sample"
+    return ModelError(
+        "MCMC found no latent variables to sample",
+        where=user_frame(),
+        found=found,
+        expected="at least one continuous sample statement that is not observed",
+        remedy=remedy,
+    )
+
+
+def discrete_for_mcmc(msg: Message) -> ModelError:
+    summed = "sum it out: infer={'enumerate': 'parallel'} at the site, or config_enumerate(model)"
+    if not msg.fn.has_enumerate_support:
+        summed = "write the model without it: sum it out by hand, or choose a continuous relaxation"
+    return ModelError(
+        f"Continuous inference cannot handle discrete sample site {msg.name!r}",
+        site=msg.name,
+        where=msg.where,
+        found=f"{_family(msg.fn)}, whose values can be counted, not marked for enumeration",
+        expected="continuous latent variables, for HMC and NUTS, or discrete ones that are summed",
+        remedy=summed,
+    )
+
+
+def subsampled_for_mcmc(msg: Message, frame: PlateFrame) -> ModelError:
+    return ModelError(
+        f"MCMC does not support subsampling: plate {frame.name!r} around site {msg.name!r}",
+        site=msg.name,
+        where=msg.where,
+        found=f"{frame.size} of {frame.full_size} rows",
+        expected="all rows in every evaluation: with fewer, the target is another each time",
+        remedy=f"leave subsample_size out: plate({frame.name!r}, {frame.full_size}); SVI subsamples",
+    )
+
+
+def improper_posterior(name: str | None, upwards: bool) -> InferenceError:
+    found = "step sizes grow without end: nothing holds the chains back"
+    if name is not None:
+        end = "grows" if upwards else "falls"
+        found = f"the joint density does not fall off as {name!r} {end} without end"
+    return InferenceError(
+        "the posterior is improper: it has no finite integral",
+        site=name,
+        where=user_frame(),
+        found=found,
+        expected="a density that falls off in every direction",
+        remedy="give each variable a proper prior, or data that tell of it",
+    )
+
+
+def no_start(culprit: Message | None, how: str, fault: Exception | None = None) -> InferenceError:
+    found = None
+    if isinstance(fault, PplkitError):
+        where, site = fault.where, fault.site
+        found = fault.headline + (f": {fault.found}" if fault.found else "")
+    else:
+        where = culprit.where if culprit is not None else user_frame()
+        site = culprit.name if culprit is not None else None
+        if culprit is not None:
+            found = f"first at site {culprit.name!r}: {_failed_numbers(culprit)}"
+    return InferenceError(
+        f"Cannot find valid initial parameters {how}: the density is zero or not a number there",
+        site=site,
+        where=where,
+        found=found,
+        expected="a point where log-density and gradient are finite",
+        remedy="look at what the model observes there; or start elsewhere: "
+        "init_strategy=init_to_value(values={...}), or initial_params=",
+    )
+
+
+def initial_params(found: str, expected: str) -> UsageError:
+    return UsageError(
+        "initial_params do not fit the model's latent variables",
+        where=user_frame(),
+        found=found,
+        expected=expected,
+        remedy="values are unconstrained; their first dimension is that of the chains",
+    )
+
+
+def nothing_drawn() -> UsageError:
+    return UsageError(
+        "MCMC has no draws yet",
+        where=user_frame(),
+        expected="a run that came at least to the first draw after its warm-up",
+        remedy="call run, with the model's arguments, first",
+    )
+
+
+def divergences(number: int, total: int) -> PplkitWarning:
+    return PplkitWarning(
+        f"{number} of {total} draws diverged: the chains may not have come everywhere",
+        remedy="write the model with milder curvature, handlers.reparam with LocScaleReparam(0.0) "
+        "say; or take smaller steps: target_accept_prob=0.95",
+    )
+
+
 def optim_args_not_mapping(optimiser: str, found: Any) -> UsageError:
     return UsageError(
         f"{optimiser} needs its settings in a dictionary",

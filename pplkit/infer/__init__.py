@@ -1,5 +1,7 @@
 """Inference: from a model and data to what is known of the rest."""
 
+import importlib
+
 from . import autoguide, inspect, reparam
 from .elbo import ELBO, JitTrace_ELBO, Trace_ELBO
 from .enum import config_enumerate, infer_discrete
@@ -12,6 +14,9 @@ from .tracegraph import TraceGraph_ELBO
 
 __all__ = [
     "ELBO",
+    "HMC",
+    "MCMC",
+    "NUTS",
     "SVI",
     "JitTraceEnum_ELBO",
     "JitTrace_ELBO",
@@ -28,3 +33,12 @@ __all__ = [
     "infer_discrete",
     "reparam",
 ]
+
+# Imported when asked for.
+_HOMES = {"HMC": "hmc", "MCMC": "mcmc", "NUTS": "nuts"}
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

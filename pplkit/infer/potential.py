@@ -1,0 +1,557 @@
+"""A model as something to move in: its negative log-joint on unconstrained space, with its gradient.
+
+Each continuous latent variable is the image of real numbers under the bijection that its support
+asks for; the joint density gets the bijection's volume. Discrete variables that are marked for
+enumeration are summed out. What is left is a smooth function of one row of real numbers, the
+potential, in which Hamiltonian dynamics run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from weakref import ref
+
+import torch
+from torch import Tensor
+from torch.distributions import Transform
+
+from .. import checks, errors
+from ..distributions import ImproperUniform, biject_to
+from ..effects import Handler, Message, active_handlers
+from ..enumeration import Dims, Enumerating, strategy
+from ..handlers import block, seed, trace
+from ..trace import Trace
+from .autoguide.initialization import InitHandler, Strategy, init_to_uniform
+from .elbo import called, plate_nesting
+from .enum_factors import Joint, enumerated
+from .traceenum import _Choices
+
+_TRIES = 100  # starts for a chain, before it is told that there is none
+
+
+class Variable(NamedTuple):
+    """A latent variable: its value's shape, and where its real numbers stand in a row."""
+
+    name: str
+    shape: torch.Size
+    free_shape: torch.Size
+    dtype: torch.dtype
+    first: int
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.first, self.first + self.free_shape.numel())
+
+
+class AtFree(Handler):
+    """Gives latent variables the images of real numbers; sums the logarithm of the volumes.
+
+    The support may depend on other variables: it is read at the statement.
+    """
+
+    def __init__(self, free: Mapping[str, Tensor], transforms: Mapping[str, Transform]):
+        super().__init__()
+        self.free, self.transforms = free, transforms
+        self.values: dict[str, Tensor] = {}
+        self.volume: Any = 0.0
+        self.moving: set[str] = set()  # variables whose support depends on others
+
+    def process_message(self, msg: Message) -> None:
+        if msg.type != "sample" or msg.value is not None or msg.name not in self.free:
+            return
+        free, to_support = self.free[msg.name], to_support_of(msg, self.transforms)
+        value = to_support(free)
+        if value is not free:
+            self.volume = self.volume + to_support.log_abs_det_jacobian(free, value).sum()
+            if any(_depends(x) for x in vars(msg.fn.support).values()):
+                self.moving.add(msg.name)
+        msg.value = self.values[msg.name] = value
+        msg.fn._seen = ref(value)  # it is in the support: it comes from there
+
+
+def _depends(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.requires_grad
+
+
+def to_support_of(msg: Message, transforms: Mapping[str, Transform]) -> Transform:
+    """The bijection from real numbers to a site's support."""
+    if msg.name in transforms:
+        return transforms[msg.name].inv
+    try:
+        return biject_to(msg.fn.support)
+    except NotImplementedError as fault:
+        raise errors.no_bijection("MCMC", msg) from fault
+
+
+class Density:
+    """A model's joint density as a function of real numbers.
+
+    Args:
+        model: a function; or None, with `potential_fn`: its negative logarithm, as a function of a
+            dictionary of real-valued tensors.
+        args, kwargs: of the model, for the run that tells which variables there are.
+        transforms: by variable, from the support to real numbers, in place of the support's own.
+        max_plate_nesting: how many dimensions plates take; found by a run unless told.
+
+    Attributes:
+        variables: the continuous latent variables, in the order of the model's statements.
+        size: how many real numbers they are.
+    """
+
+    def __init__(
+        self,
+        model: Callable | None,
+        args: tuple,
+        kwargs: dict,
+        *,
+        potential_fn: Callable | None = None,
+        example: Mapping[str, Tensor] | None = None,
+        transforms: Mapping[str, Transform] | None = None,
+        max_plate_nesting: int | None = None,
+    ):
+        self.model, self.potential_fn = model, potential_fn
+        self.transforms = dict(transforms or {})
+        self.first: int | None = None  # the rightmost dimension of enumeration, if there is one
+        self.variables: list[Variable] = []
+        if potential_fn is not None:
+            for name, value in (example or {}).items():
+                self._add(name, value.shape, value.shape, value.dtype)
+            return
+        run = self._prototype(args, kwargs)
+        sites = [site for site in run.sites("sample") if not site.is_observed]
+        if any(site.fn.support.is_discrete for site in sites):
+            nesting = max_plate_nesting
+            if nesting is None:
+                nesting = plate_nesting(self._started(init_to_uniform), None, *args, **kwargs)
+            self.first = -1 - nesting
+        for site in sites:
+            if not site.fn.support.is_discrete:
+                to_support = to_support_of(site, self.transforms)
+                free_shape = torch.Size(to_support.inverse_shape(site.value.shape))
+                self._add(site.name, site.value.shape, free_shape, site.value.dtype)
+        if not self.variables:
+            raise errors.nothing_to_sample([site.name for site in sites], run)
+
+    def _add(self, name: str, shape, free_shape, dtype) -> None:
+        self.variables.append(Variable(name, shape, free_shape, dtype, self.size))
+
+    @property
+    def size(self) -> int:
+        last = self.variables[-1] if self.variables else None
+        return 0 if last is None else last.slice.stop
+
+    # -- the model's structure ---------------------------------------------------------------
+    def _started(self, strategy: Strategy) -> Callable:
+        def choose(site: Message) -> Tensor:
+            if _is_improper(site):  # it has no draws, by which strategies know a shape
+                values = getattr(strategy, "keywords", {}).get("values") or {}
+                return values[site.name] if site.name in values else self._anywhere(site)
+            return strategy(site)
+
+        choose.keywords = getattr(strategy, "keywords", {})
+        return InitHandler(self.model, choose)
+
+    def _anywhere(self, site: Message) -> Tensor:
+        to_support = to_support_of(site, self.transforms)
+        shape = to_support.inverse_shape(site.fn.shape())
+        return to_support(torch.rand(shape) * 4 - 2)
+
+    def _prototype(self, args, kwargs) -> Trace:
+        with block(), torch.no_grad(), seed(rng_seed=0), trace() as recorder:
+            called("model", self._started(init_to_uniform), args, kwargs)
+        run = recorder.trace
+        for site in run.sites("sample"):
+            for frame in site.plates:
+                if frame.size != frame.full_size:
+                    raise errors.subsampled_for_mcmc(site, frame)
+            if not site.is_observed and site.fn.support.is_discrete:
+                self._check_discrete(site)
+        run.check_plates()
+        return run
+
+    def _check_discrete(self, site: Message) -> None:
+        how = strategy(site)
+        if how is None:
+            raise errors.discrete_for_mcmc(site)
+        if how == "sequential":
+            raise errors.sequential_in_model(site)
+        if site.infer.get("num_samples") is not None:
+            raise errors.draws_in_model(site)
+
+    # -- the density -------------------------------------------------------------------------
+    def run(self, free: Mapping[str, Tensor], args: tuple, kwargs: dict) -> tuple[Trace, AtFree]:
+        """A run of the model at these real numbers."""
+        placed = AtFree(free, self.transforms)
+        with trace() as recorder:
+            if self.first is None:
+                with placed:
+                    called("model", self.model, args, kwargs)
+            else:
+                with Enumerating(Dims(self.first)), _Choices(), placed:
+                    called("model", self.model, args, kwargs)
+        return recorder.trace, placed
+
+    def potential(self, free: Mapping[str, Tensor], args: tuple, kwargs: dict) -> Tensor:
+        """The negative logarithm of the joint density; infinite outside of where it is defined."""
+        with checks.asked_together() as questions:
+            if self.potential_fn is not None:
+                found = self.potential_fn(dict(free))
+                if not isinstance(found, Tensor) or found.numel() != 1:
+                    raise errors.loss_not_scalar(found)
+                return found.reshape(())
+            run, placed = self.run(free, args, kwargs)
+            if self.first is None or not any(map(enumerated, run.sites("sample"))):
+                terms = [site.log_prob_sum for site in run.sites("sample")]
+            else:
+                joint = Joint(run, list(free), self.first)
+                terms = [cost.factor.tensor.sum() for cost in joint.summed()]
+            total = -sum(terms, placed.volume)
+            for question in questions:
+                if not question.told_by_loss:
+                    total = torch.where(question.holds, total, math.inf)
+        return total
+
+    def with_gradient(
+        self, free: Mapping[str, Tensor], args: tuple, kwargs: dict
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The potential, and its gradient by variable."""
+        leaves = {name: value.detach().requires_grad_() for name, value in free.items()}
+        with torch.enable_grad():
+            potential = self.potential(leaves, args, kwargs)
+            grads = [None] * len(leaves)
+            if potential.requires_grad:
+                grads = torch.autograd.grad(potential, list(leaves.values()), allow_unused=True)
+        known = {
+            name: torch.zeros_like(leaf) if grad is None else grad
+            for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
+        }
+        return potential.detach(), known
+
+    # -- rows of real numbers ----------------------------------------------------------------
+    def split(self, rows: Tensor) -> dict[str, Tensor]:
+        """Rows of real numbers, `(..., size)`, by variable, each in its dtype."""
+        lead = rows.shape[:-1]
+        return {
+            v.name: rows[..., v.slice].reshape(lead + v.free_shape).to(v.dtype)
+            for v in self.variables
+        }
+
+    def joined(self, free: Mapping[str, Tensor], lead: int = 0) -> Tensor:
+        """Real numbers by variable as rows; the first `lead` dimensions are the rows'."""
+        return _rows([free[v.name] for v in self.variables], lead)
+
+    def start(self, strategy: Strategy, args: tuple, kwargs: dict, rng_seed: int) -> Tensor:
+        """A row that a strategy chooses."""
+        with block(), torch.no_grad(), seed(rng_seed=rng_seed), trace() as recorder:
+            called("model", self._started(strategy), args, kwargs)
+        free = {}
+        for v in self.variables:
+            site = recorder.trace.nodes[v.name]
+            free[v.name] = to_support_of(site, self.transforms).inv(site.value)
+        return self.joined(free)
+
+    def values(self, free: Mapping[str, Tensor], args: tuple, kwargs: dict) -> dict[str, Tensor]:
+        """The variables' values at these real numbers."""
+        if self.potential_fn is not None:
+            return {
+                name: self.transforms[name].inv(x) if name in self.transforms else x
+                for name, x in free.items()
+            }
+        with checks.asked_together():
+            return self.run(free, args, kwargs)[1].values
+
+    def constrained(self, rows: Tensor, args: tuple, kwargs: dict) -> dict[str, Tensor]:
+        """The variables' values at rows of real numbers, `(..., size)`; shapes `(..., value's)`."""
+        free = self.split(rows)
+        if self.potential_fn is not None:
+            return self.values(free, args, kwargs)
+        example = {name: x[(0,) * (rows.dim() - 1)] for name, x in free.items()}
+        leaves = {name: x.clone().requires_grad_() for name, x in example.items()}
+        with block(), torch.enable_grad(), checks.asked_together():
+            run, placed = self.run(leaves, args, kwargs)
+        found = {}
+        with torch.no_grad():
+            if placed.moving:
+                flat = {name: x.flatten(0, rows.dim() - 2) for name, x in free.items()}
+                each = [
+                    self.values({name: x[i] for name, x in flat.items()}, args, kwargs)
+                    for i in range(rows.shape[:-1].numel())
+                ]
+                for name in each[0]:
+                    values = torch.stack([one[name] for one in each])
+                    found[name] = values.reshape(rows.shape[:-1] + values.shape[1:])
+            else:
+                for v in self.variables:
+                    to_support = to_support_of(run.nodes[v.name], self.transforms)
+                    found[v.name] = to_support(free[v.name]).detach()
+        return found
+
+
+def _is_improper(site: Message) -> bool:
+    fn = site.fn
+    while isinstance(getattr(fn, "base_dist", None), torch.distributions.Distribution):
+        fn = fn.base_dist
+    return isinstance(fn, ImproperUniform)
+
+
+# -- for many chains -------------------------------------------------------------------------------
+
+
+class Potential:
+    """The potential and its gradient for many chains at once: a function of rows `(chains, size)`
+    in float64.
+
+    The density is captured once as a graph, its gradient included, and evaluated for all chains
+    together; where it cannot be, it runs in Python, chain by chain.
+
+    Args:
+        per_chain: the arguments' tensors have a first dimension of chains, each with its own data.
+
+    Attributes:
+        captured: the program, or None.
+        why: why there is none.
+    """
+
+    def __init__(self, density: Density, args: tuple, kwargs: dict, per_chain: bool = False):
+        self.density, self.args, self.kwargs, self.per_chain = density, args, kwargs, per_chain
+        self.captured = self.why = None
+        self.device = _device(args, kwargs)
+        self._batched: dict[int, Callable] = {}
+        try:
+            self._capture()
+        except _NotCaptured as fault:
+            self.why = str(fault)
+
+    @property
+    def size(self) -> int:
+        return self.density.size
+
+    def of_chain(self, chain: int) -> tuple[tuple, dict]:
+        """The model's arguments for one chain."""
+        if not self.per_chain:
+            return self.args, self.kwargs
+        pick = torch.utils._pytree.tree_map_only(
+            Tensor, lambda x: x[chain], (self.args, self.kwargs)
+        )
+        return pick
+
+    def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The potential of each row, `(chains,)`, and its gradient, `(chains, size)`."""
+        free = self.density.split(rows)
+        if self.captured is not None:
+            with torch.no_grad():
+                potential, *grads = self._for(len(rows))(*free.values())
+        else:
+            each = []
+            for chain in range(len(rows)):
+                args, kwargs = self.of_chain(chain)
+                one = {name: x[chain] for name, x in free.items()}
+                potential, grads = self.density.with_gradient(one, args, kwargs)
+                each.append([potential, *grads.values()])
+            potential, *grads = (torch.stack(x) for x in zip(*each, strict=True))
+        return potential.double(), _rows(grads)
+
+    # -- captured ----------------------------------------------------------------------------
+    def _capture(self) -> None:
+        if any(handler.generators is None for handler in active_handlers()):
+            raise _NotCaptured("handlers are in force around it; put them around the model")
+        from ..capture.program import capture  # takes a second to import
+        from ..capture.tracing import FAULTS
+
+        args, kwargs = self.of_chain(0)
+        try:
+            self.captured = capture(self.density.with_gradient, self._zeros(), args, kwargs)
+            if self.inputs()[0].traced.noise:
+                raise _NotCaptured("the model draws what no latent variable's statement draws")
+            self.once(torch.zeros(2 if not self.per_chain else 1, self.size, device=self.device))
+        except errors.CaptureError as fault:
+            self.captured = None
+            raise _NotCaptured(f"{fault.headline} ({fault.where})") from fault
+        except FAULTS as fault:
+            self.captured = None
+            raise _NotCaptured(f"{type(fault).__name__}: {_headline(fault)}") from fault
+        except _NotCaptured:
+            self.captured = None
+            raise
+
+    def _for(self, chains: int) -> Callable:
+        """The graph for this number of chains, without vmap's own cost."""
+        if chains not in self._batched:
+            from torch.fx.experimental.proxy_tensor import make_fx
+
+            one, rest = self._vectorized(chains)
+            example = [
+                torch.zeros((chains, *v.free_shape), dtype=v.dtype, device=self.device)
+                for v in self.density.variables
+            ]
+            with torch.no_grad():
+                graph = make_fx(lambda *free: one(*free, *rest))(*example)
+            graph.graph.eliminate_dead_code()
+            graph.recompile()
+            self._batched[chains] = graph
+        return self._batched[chains]
+
+    def once(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """As a call; for a number of rows that is not asked for again."""
+        if self.captured is None or len(rows) in self._batched:
+            return self(rows)
+        one, rest = self._vectorized(len(rows))
+        with torch.no_grad():
+            potential, *grads = one(*self.density.split(rows).values(), *rest)
+        return potential.double(), _rows(grads)
+
+    def inputs(self, chain: int = 0) -> tuple[Any, list[Tensor], dict]:
+        """The program, what it takes beside the variables (for one chain), and its sizes."""
+        from ..capture.program import _inputs
+
+        args, kwargs = self.of_chain(chain)
+        program, leaves, sizes = self.captured._program_for((self._zeros(), args, kwargs))
+        given = [torch.as_tensor(x) for x in _inputs(program, leaves)]
+        return program, given[len(self.density.variables) :], sizes
+
+    def _zeros(self) -> dict[str, Tensor]:
+        return {
+            v.name: torch.zeros(v.free_shape, dtype=v.dtype, device=self.device)
+            for v in self.density.variables
+        }
+
+    def _vectorized(self, chains: int) -> tuple[Callable, list[Tensor]]:
+        """The graph of many chains by vmap, and what it takes beside the variables."""
+        program, shared, _ = self.inputs()
+        n = len(self.density.variables)
+        if self.per_chain:
+            each = [self.inputs(chain)[1] for chain in range(chains)]
+            shared = [torch.stack(x) for x in zip(*each, strict=True)]
+        closed = self.captured._closed(program)
+        dims = (0,) * n + (0 if self.per_chain else None,) * len(shared) + (None,) * len(closed)
+        if chains == 1 and not self.per_chain:  # vmap over one is dearer than none
+
+            def alone(*given):
+                found = program.traced.graph(*(x[0] for x in given[:n]), *given[n:])
+                return [x[None] for x in found]
+
+            return alone, [*shared, *closed]
+        return torch.func.vmap(program.traced.graph, dims), [*shared, *closed]
+
+
+def _rows(parts: list[Tensor], lead: int = 1) -> Tensor:
+    """Tensors side by side, as rows; the first `lead` dimensions are the rows'."""
+    return torch.cat([x.reshape(*x.shape[:lead], -1).double() for x in parts], -1)
+
+
+def _device(args: tuple, kwargs: dict) -> torch.device:
+    """Where chains run: where the data are."""
+    leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+    return next((x.device for x in leaves if isinstance(x, Tensor)), torch.device("cpu"))
+
+
+class _NotCaptured(Exception):
+    """Why there is no graph, in a few words."""
+
+
+def _headline(fault: Exception) -> str:
+    return str(fault).partition("\n")[0]
+
+
+# -- where chains start ----------------------------------------------------------------------------
+
+
+def starts(
+    potential: Potential, strategy: Strategy, chains: int, seeds: Callable[[int, int], int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A row for each chain, where the density is positive and smooth; with potential and gradient.
+
+    Args:
+        seeds: for each chain and attempt.
+
+    Raises:
+        InferenceError: none was found in a hundred attempts.
+    """
+    density, rows = potential.density, [None] * chains
+    missing = list(range(chains))
+    for attempt in range(_TRIES):
+        for chain in missing:
+            args, kwargs = potential.of_chain(chain)
+            rows[chain] = density.start(strategy, args, kwargs, seeds(chain, attempt))
+        at = torch.stack(rows)
+        value, grad = potential(at)
+        well = value.isfinite() & grad.isfinite().all(-1) & at.isfinite().all(-1)
+        missing = [chain for chain in missing if not bool(well[chain])]
+        if not missing:
+            return at, value, grad
+    raise no_start(potential, at[missing[0]], missing[0], f"in {_TRIES} attempts")
+
+
+def no_start(potential: Potential, row: Tensor, chain: int, how: str) -> Exception:
+    """Why a chain cannot start here."""
+    density, culprit = potential.density, None
+    args, kwargs = potential.of_chain(chain)
+    if density.potential_fn is None:
+        free = {name: x.detach() for name, x in density.split(row).items()}
+        with block(), torch.no_grad(), checks.asked_together() as questions:
+            run, _ = density.run(free, args, kwargs)
+            for question in questions:
+                if not bool(question.holds):
+                    return errors.no_start(None, how, question.error())
+        for site in run.sites("sample"):
+            if not bool(site.log_prob.isfinite().all()):
+                culprit = site
+                break
+    return errors.no_start(culprit, how)
+
+
+# -- improper posteriors ---------------------------------------------------------------------------
+
+_FAR = [float(4**k) for k in range(1, 16)]
+_MOST_LINES = 32
+
+
+def check_proper(potential: Potential, row: Tensor) -> None:
+    """Raise if the density does not fall off along an axis through a point.
+
+    A density that can be normalised falls along almost every line. Looked at are its derivatives
+    at growing distances, as far as they are finite and the variable's value still moves. A
+    posterior may be improper in other ways, which show when chains run away.
+    """
+    density, size = potential.density, potential.size
+    if density.potential_fn is not None or potential.per_chain:
+        return
+    most = _MOST_LINES if potential.captured is not None else 4  # Python takes a while for a point
+    axes = torch.linspace(0, size - 1, min(size, most)).long().unique()
+    axis, sign = axes.repeat(2), torch.ones(2 * len(axes), dtype=row.dtype)
+    sign[len(axes) :] = -1.0
+    lines = torch.arange(len(axis))
+    # Whether the potential rises at the last two distances that tell anything.
+    last, before = torch.ones(2, len(axis), dtype=torch.bool)
+    alive, seen = torch.ones(len(axis), dtype=torch.bool), None
+    for distance in _FAR:
+        rows = row.expand(len(axis), size).clone()
+        rows[lines, axis] += sign * distance
+        value, grad = potential.once(rows)
+        along = sign * grad[lines, axis]
+        values = density.constrained(rows, potential.args, potential.kwargs)
+        where = _moved(density, values, seen, axis)
+        seen = values
+        alive &= value.isfinite() & along.isfinite() & where
+        before = torch.where(alive, last, before)
+        last = torch.where(alive, along > 0, last)
+        if not bool(alive.any()):
+            break
+    flat = ~(last | before)
+    if bool(flat.any()):
+        at = int(axis[flat][0])
+        variable = next(v for v in density.variables if v.slice.start <= at < v.slice.stop)
+        raise errors.improper_posterior(variable.name, bool(sign[flat][0] > 0))
+
+
+def _moved(density: Density, values: dict, before: dict | None, axis: Tensor) -> Tensor:
+    """On which lines the variable that stands on the axis has another value than before."""
+    found = torch.ones(len(axis), dtype=torch.bool)
+    for v in density.variables:
+        mine = (axis >= v.slice.start) & (axis < v.slice.stop)
+        now = _rows([values[v.name]])
+        other = now.isfinite() if before is None else now != _rows([before[v.name]])
+        found[mine] = (other.any(-1) & now.isfinite().all(-1))[mine]
+    return found
