@@ -88,6 +88,14 @@ def asked_together() -> Iterator[list[Question]]:
         _PENDING.reset(token)
 
 
+def holds(condition: Tensor) -> bool:
+    """Whether it does; taken for granted while a program is captured, when no number is known."""
+    try:
+        return bool(condition)
+    except errors.CaptureError:
+        return True
+
+
 def _ask(constraint: constraints.Constraint, value: Tensor, error) -> None:
     question = Question(lambda: constraint.check(value).all(), error, _only_a_number(constraint))
     pending = _PENDING.get()

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributions import constraints, transform_to
 from torch.nn import Parameter
 
-from . import errors
+from . import checks, errors
 
 
 @dataclass(slots=True, eq=False)
@@ -184,10 +184,10 @@ class ParamStore:
             errors.tell(errors.param_not_float(name, value, where))
             value = value.float()
         with torch.no_grad():
-            if constraint is constraints.simplex and bool((value > 0).all()):
+            if constraint is constraints.simplex and checks.holds((value > 0).all()):
                 value = value / value.sum(-1, keepdim=True)  # weights will do for a start
             leaf = value
-            if not bool(constraint.check(value).all()):
+            if not checks.holds(constraint.check(value).all()):
                 errors.tell(errors.param_outside_constraint(name, value, constraint, where))
                 to_constraint = transform_to(constraint)
                 value = to_constraint(torch.zeros_like(to_constraint.inv(value)))

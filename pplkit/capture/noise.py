@@ -51,6 +51,8 @@ class GivenNoise(TorchDispatchMode):
     ):
         super().__init__()
         self.take, self.strict = take, strict
+        # For a run of SVI inside: whether it is being recorded; whether nobody looks at its end.
+        self.records = self.brief = False
 
     def __enter__(self):
         self._token = NOISE_GIVEN.set(True)

@@ -320,7 +320,9 @@ class Captured:
             return given
 
         def run():
-            with GivenNoise(take):
+            given = GivenNoise(take)
+            given.brief = noise is None
+            with given:
                 return self.fn(*pytree.tree_unflatten(leaves, self._spec))
 
         return self._outside_handlers(run, store)
@@ -329,8 +331,10 @@ class Captured:
         store = self._parameters() if store is None else store
 
         def alone():
+            from .runs import undoing
+
             _STACK.set(())
-            with store:
+            with store, undoing():
                 return run()
 
         return contextvars.copy_context().run(alone)

@@ -9,6 +9,7 @@ are met.
 from __future__ import annotations
 
 import builtins
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -122,13 +123,15 @@ def trace(fn: Callable, leaves: list, spec: pytree.TreeSpec, static: set) -> Tra
 
     with ExitStack() as stack:
         stack.enter_context(_PATCHING)
-        stack.enter_context(_len_of_tensors())
+        stack.enter_context(_symbolic_builtins())
         stack.enter_context(checks.asked_together())
         stack.enter_context(mode)  # make_fx would make one of its own when no input is a tensor
         graph = _explained(lambda: make_fx(run, tracing_mode="symbolic")(*given))
     noise, closed = recorder.settle(graph)
+    from .runs import outlined
+
     return Traced(
-        graph,
+        outlined(graph),
         shapes,
         noise,
         closed,
@@ -206,7 +209,7 @@ class _Recorder(GivenNoise):
 
     def __init__(self, mode: FakeTensorMode):
         super().__init__(self._take)
-        self.mode = mode
+        self.mode, self.records = mode, True
         self.given: set[int] = set()  # where the numbers of inputs would be
         self.noise: list[tuple[NoiseSpec, torch.fx.Node]] = []
         self.closed: dict[int, tuple[Tensor, Tensor, torch.fx.Node]] = {}
@@ -230,7 +233,8 @@ class _Recorder(GivenNoise):
 
     def _sign(self) -> None:
         """Write the user's line on what has just been recorded."""
-        node = next(iter(reversed(get_proxy_mode().tracer.graph.nodes)), None)
+        mode = get_proxy_mode()
+        node = mode and next(iter(reversed(mode.tracer.graph.nodes)), None)
         if node is not None and "where" not in node.meta:
             node.meta["where"] = user_line()
 
@@ -415,20 +419,33 @@ _PATCHING = threading.RLock()
 
 
 @contextmanager
-def _len_of_tensors() -> Iterator[None]:
-    """In this thread, `len(tensor)` may be symbolic: Python's own must be a plain number."""
-    plain, here = builtins.len, threading.get_ident()
+def _symbolic_builtins() -> Iterator[None]:
+    """In this thread, `len(tensor)` may be symbolic: Python's own must be a plain number; and the
+    larger of two sizes is a size, where Python's own would ask which.
+    """
+    plain, here = (builtins.len, builtins.max, builtins.min), threading.get_ident()
 
     def symbolic_len(x, /):
         if isinstance(x, Tensor) and threading.get_ident() == here and x.dim():
             return x.shape[0]
-        return plain(x)
+        return plain[0](x)
+
+    def among_sizes(function, of_two):
+        def symbolic(*args, **kwargs):
+            sizes = any(isinstance(x, torch.SymInt) for x in args)
+            if sizes and not kwargs and threading.get_ident() == here:
+                return functools.reduce(of_two, args)
+            return function(*args, **kwargs)
+
+        return symbolic
 
     builtins.len = symbolic_len
+    builtins.max = among_sizes(plain[1], torch.sym_max)
+    builtins.min = among_sizes(plain[2], torch.sym_min)
     try:
         yield
     finally:
-        builtins.len = plain
+        builtins.len, builtins.max, builtins.min = plain
 
 
 def _explained(run: Callable) -> Any:
