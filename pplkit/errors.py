@@ -1585,6 +1585,13 @@ def not_compiled(why: str) -> PplkitWarning:
     )
 
 
+def chains_not_compiled(why: str) -> PplkitWarning:
+    return PplkitWarning(
+        f"MCMC goes on in Python: {why}",
+        remedy="compile=False says that this is meant",
+    )
+
+
 def failed_draw(msg: Message, fault: Exception) -> Exception:
     told = two_devices(fault, msg.fn, msg.name, msg.where)
     if told is not fault:
@@ -2362,6 +2369,133 @@ def only_described(text: str) -> UsageError:
         where=user_frame(),
         found="a value that was not recorded with it",
         expected="the value of its site, whose log-probability is known",
+    )
+
+
+def weights_all_zero(what: str, number: int, culprit: Message | None) -> InferenceError:
+    at = f"site {culprit.name!r} is impossible for all of them" if culprit is not None else ""
+    return InferenceError(
+        f"{what}: all weights are zero: Failed to find a draw of nonzero probability",
+        site=culprit.name if culprit is not None else None,
+        where=culprit.where if culprit is not None else user_frame(),
+        found=f"log-weights of -inf for all {number} draws" + (f"; {at}" if at else ""),
+        expected="at least one draw of the guide that the model, with its observations, allows",
+        remedy="a guide that draws where the posterior is, or observations that the model can make",
+    )
+
+
+def weights_not_finite(what: str, log_weights: Tensor, culprit: Message | None) -> InferenceError:
+    nan, inf = int(log_weights.isnan().sum()), int((log_weights == torch.inf).sum())
+    counts = [f"{n} {kind}" for n, kind in ((nan, "NaN"), (inf, "infinite")) if n]
+    return InferenceError(
+        f"{what}: weights that are not finite",
+        site=culprit.name if culprit is not None else None,
+        where=culprit.where if culprit is not None else user_frame(),
+        found=f"of {len(log_weights)} log-weights {' and '.join(counts)}",
+        expected="log p(x, z) - log q(z) to be a number, or -inf where the model rules a draw out",
+        remedy="look for 0/0, a log or a root in the model; handlers.trace(model) shows one run",
+    )
+
+
+def weights_for_draws(what: str, weights: int, draws: int) -> ShapeError:
+    return ShapeError(
+        f"{what}: weights and draws differ in number",
+        where=user_frame(),
+        found=f"{weights} log-weights for {draws} draws",
+        expected="one weight for each draw",
+    )
+
+
+def weights_without_draws() -> UsageError:
+    return UsageError(
+        "Predictive was given log_weights, and no draws that they belong to",
+        where=user_frame(),
+        expected="Predictive(model, posterior_samples, log_weights=...)",
+        remedy="a guide's draws are weighed by WeighedPredictive or Importance",
+    )
+
+
+def not_run(what: str, expected: str) -> UsageError:
+    return UsageError(f"{what} has not been run yet", where=user_frame(), expected=expected)
+
+
+def no_draws_of(name: str, known: list[str]) -> UsageError:
+    said = nearest(name, known)
+    return UsageError(
+        f"there are no draws of {name!r}",
+        site=name,
+        where=user_frame(),
+        expected=f"one of {_those(known)}",
+        remedy=said if said.startswith("did") else None,
+    )
+
+
+def result_no_tensor(found: Any) -> UsageError:
+    return UsageError(
+        "the model's results are no tensors of one shape",
+        where=user_frame(),
+        found=_called(found),
+        expected="a model that returns a tensor, for a marginal distribution of '_RETURN'",
+        remedy='name a site: EmpiricalMarginal(posterior, sites="z")',
+    )
+
+
+def other_arviz(asked: str, version: str) -> PplkitError:
+    return UsageError(
+        f"{asked} does not know this version of ArviZ",
+        where=user_frame(),
+        found=f"arviz {version}",
+        expected="arviz of a version before 1",
+        remedy='pip install "arviz<1"',
+    )
+
+
+def guide_writes_state(key: Any) -> ModelError:
+    return ModelError(
+        "Guide cannot write to SMCState",
+        where=user_frame(),
+        found=f"state[{key!r}] = ..., in the guide",
+        expected="the model to write it: what the guide proposes is in the model's run, too",
+    )
+
+
+def state_no_tensor(key: Any, found: Any) -> UsageError:
+    return UsageError(
+        f"Only Tensors can be stored in an SMCState, but got {type(found).__name__}",
+        where=user_frame(),
+        found=f"state[{key!r}] = {_called(found)}",
+        expected="a tensor with a row for each particle",
+        remedy="keep what all particles share in the model object itself, as self.t += 1",
+    )
+
+
+def state_rows(key: Any, value: Tensor, number: int) -> ShapeError:
+    return ShapeError(
+        f"Expected leading dim of size {number} but got shape {_shape(value.shape)}",
+        where=user_frame(),
+        found=f"state[{key!r}] of shape {_shape(value.shape)}, with {number} particles",
+        expected="a row for each particle: what was drawn, or computed from it",
+        remedy="max_plate_nesting= must be the number of dimensions that the model's plates take; "
+        "what all particles share belongs to the model object",
+    )
+
+
+def all_particles_impossible(site: Message, number: int, nan: bool) -> InferenceError:
+    return InferenceError(
+        f"Failed to find feasible hypothesis after site {site.name}",
+        site=site.name,
+        where=site.where,
+        found=f"log-weights of {'NaN' if nan else '-inf'} for all {number} particles",
+        expected="at least one particle that the observation is possible for",
+        remedy="more particles, a guide that looks at the observation, or noise with wider tails",
+    )
+
+
+def no_error_of_filter() -> UsageError:
+    return UsageError(
+        "the error of a filter's log-evidence cannot be told from one run",
+        where=user_frame(),
+        expected="filter.log_evidence, of several runs with other seeds",
     )
 
 

@@ -12,7 +12,7 @@ All tensors have a first dimension of chains, and are float64.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
@@ -52,6 +52,20 @@ def schedule(warmup: int, initial: int = 75, final: int = 50, window: int = 25) 
         phases[end - 1] = Phase.CLOSE
         start, window = end, 2 * window
     return phases
+
+
+def rows_seen(phases: list[Phase]) -> list[int]:
+    """How many rows of its window each transition's phase has, its own included.
+
+    >>> rows_seen([Phase.PLAIN, Phase.COLLECT, Phase.CLOSE, Phase.PLAIN])
+    [0, 1, 2, 0]
+    """
+    seen, number = [], 0
+    for phase in phases:
+        number = 0 if phase == Phase.PLAIN else number + 1
+        seen.append(number)
+        number = 0 if phase == Phase.CLOSE else number
+    return seen
 
 
 @dataclass
@@ -127,27 +141,25 @@ class Spread:
 
     mean: Tensor
     products: Tensor
-    count: int = 0
 
     @classmethod
     def empty(cls, like: Metric) -> Spread:
         zero = torch.zeros_like(like.covariance)
         return cls(zero[:, 0].clone() if like.dense else zero.clone(), zero)
 
-    def add(self, rows: Tensor) -> None:
-        self.count += 1
+    def add(self, rows: Tensor, number: int) -> None:
+        """Take in a row of each chain, the `number`-th."""
         before = rows - self.mean
-        self.mean = self.mean + before / self.count
+        self.mean = self.mean + before / number
         after = rows - self.mean
         dense = self.products.dim() == 3
         grown = after[:, :, None] * before[:, None, :] if dense else before * after
         self.products = self.products + grown
 
-    def metric(self) -> Metric:
-        """The covariance, drawn towards a small multiple of the unit matrix, for there are few
-        rows.
+    def metric(self, n: int) -> Metric:
+        """The covariance of `n` rows, drawn towards a small multiple of the unit matrix, for they
+        are few.
         """
-        n = self.count
         covariance = self.products / (n - 1) * (n / (n + 5))
         small = 1e-3 * (5 / (n + 5))
         if covariance.dim() == 3:
@@ -156,12 +168,6 @@ class Spread:
         else:
             covariance = covariance + small
         return Metric.of(covariance)
-
-
-def rows_of(state, keep: Tensor):
-    """These chains' rows of a dataclass of tensors."""
-    parts = {f.name: getattr(state, f.name) for f in fields(state)}
-    return type(state)(**{k: v[keep] if isinstance(v, Tensor) else v for k, v in parts.items()})
 
 
 def clamped(step: Tensor) -> Tensor:

@@ -7,17 +7,16 @@ numbers and a seed of 64 bits, so that Python and native code go the same ways.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import errors
-from ..effects import Message
 from ..randomness import drawing
-from .adaptation import DualAveraging, Metric, Phase, Spread, clamped, schedule
+from .adaptation import DualAveraging, Metric, Phase, Spread, clamped, rows_seen, schedule
 from .hmc import HMC, Outcome, Point, _wrapped, hashed, reasonable_step
 from .potential import Density, Potential, check_proper, no_start, starts
 from .svi import _progress
@@ -87,8 +86,10 @@ class Chains:
         self.noise = Noise(rng_seed, chains, size, at.q.device)
         self.point = at
         self.metric = Metric.unit(chains, size, kernel.full_mass, at.q.device)
+        self.accepted = torch.zeros_like(at.potential)  # at the last transition
         self.step = torch.full_like(at.potential, kernel.step_size)
         self.phases = schedule(warmup) if kernel.adapt_mass_matrix else [Phase.PLAIN] * warmup
+        self.rows_seen = rows_seen(self.phases)
         if kernel.adapt_step_size and warmup:
             self._guess(self.noise.block(0)[1][0])
         self.averaging = DualAveraging.around(self.step)
@@ -101,7 +102,7 @@ class Chains:
         outcome = self.kernel.transition(
             self.point, self.step, self.metric, noise, seeds, self.potential
         )
-        self.point = outcome.point
+        self.point, self.accepted = outcome.point, outcome.accept_prob
         if self.age < self.warmup:
             self._adapt(outcome, noise)
         self.age += 1
@@ -112,10 +113,11 @@ class Chains:
         if finding:
             self.averaging.update(outcome.accept_prob, self.kernel.target_accept_prob)
             self.step = clamped(self.averaging.log_step.exp())
-        if self.phases[self.age] != Phase.PLAIN:
-            self.spread.add(self.point.q)
-        if self.phases[self.age] == Phase.CLOSE:
-            self.metric = self.spread.metric()
+        phase, rows = self.phases[self.age], self.rows_seen[self.age]
+        if phase != Phase.PLAIN:
+            self.spread.add(self.point.q, rows)
+        if phase == Phase.CLOSE:
+            self.metric = self.spread.metric(rows)
             self.spread = Spread.empty(self.metric)
             if finding:
                 self._guess(noise)
@@ -273,15 +275,41 @@ class MCMC:
 
     def _run(self, chains: Chains, draws: Draws) -> None:
         total = self.warmup_steps + self.num_samples
-        with _progress(total, self.progress_bar) as bar:
+        with ExitStack() as stack:
+            bar = stack.enter_context(_progress(total, self.progress_bar))
+            racing = stack.enter_context(self._racing(chains))
             while chains.age < total:
-                outcome = chains.advance()
-                if chains.age > self.warmup_steps:
-                    draws.add(outcome)
-                if self.hook_fn is not None:
-                    self._hook(chains)
+                native = racing(chains.age, total - chains.age)
+                if native is not None:
+                    age = native.take(draws)
+                else:
+                    age = self._advance(chains, draws)
                 if bar is not None:
-                    _show(bar, outcome, draws, chains.age)
+                    _show(bar, chains, draws, age)
+
+    def _advance(self, chains: Chains, draws: Draws) -> int:
+        outcome = chains.advance()
+        if chains.age > self.warmup_steps:
+            draws.add(outcome)
+        if self.hook_fn is not None:
+            self._hook(chains)
+        return chains.age
+
+    @contextmanager
+    def _racing(self, chains: Chains):
+        """A function from transitions done and left to the native code that makes them, or None."""
+        if not self.compile or self.hook_fn is not None:
+            if self.compile is True:
+                errors.warn(errors.chains_not_compiled("hook_fn= is called after each transition"))
+            yield lambda done, left: None
+            return
+        from .native_chains import Race
+
+        race = Race(chains, patient=self.compile is True)
+        try:
+            yield race.native
+        finally:
+            race.stop()
 
     def _hook(self, chains: Chains) -> None:
         free = chains.potential.density.split(chains.point.q)
@@ -427,8 +455,8 @@ class MCMC:
         return f"MCMC({kernel}, {size})"
 
 
-def _show(bar, outcome: Outcome, draws: Draws, age: int) -> None:
-    accept = float(outcome.accept_prob.mean())
+def _show(bar, chains: Chains, draws: Draws, age: int) -> None:
+    accept = float(chains.accepted.mean())
     diverged = int(draws.fields["diverging"][:, : draws.done].sum()) if draws.done else 0
     told = {"accept": f"{accept:.2f}", "diverging": diverged}
     bar.set_postfix(told, refresh=False)
