@@ -5,9 +5,18 @@ import importlib
 from . import autoguide, inspect, reparam
 from .elbo import ELBO, JitTrace_ELBO, Trace_ELBO
 from .enum import config_enumerate, infer_discrete
+from .importance import (
+    EmpiricalMarginal,
+    Importance,
+    WeighedPredictive,
+    WeighedPredictiveResults,
+    psis_diagnostic,
+    vectorized_importance_weights,
+)
 from .mean_field import TraceMeanField_ELBO
 from .predictive import Predictive
 from .renyi import RenyiELBO
+from .smc import SMCFailed, SMCFilter, SMCState
 from .svi import SVI, SVIRunResult
 from .traceenum import JitTraceEnum_ELBO, TraceEnum_ELBO
 from .tracegraph import TraceGraph_ELBO
@@ -20,18 +29,27 @@ __all__ = [
     "SVI",
     "JitTraceEnum_ELBO",
     "JitTrace_ELBO",
+    "EmpiricalMarginal",
+    "Importance",
     "Predictive",
     "RenyiELBO",
+    "SMCFailed",
+    "SMCFilter",
+    "SMCState",
     "SVIRunResult",
     "TraceEnum_ELBO",
     "TraceGraph_ELBO",
     "TraceMeanField_ELBO",
     "Trace_ELBO",
+    "WeighedPredictive",
+    "WeighedPredictiveResults",
     "autoguide",
     "inspect",
     "config_enumerate",
     "infer_discrete",
+    "psis_diagnostic",
     "reparam",
+    "vectorized_importance_weights",
 ]
 
 # Imported when asked for.

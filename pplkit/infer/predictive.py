@@ -15,6 +15,7 @@ from ..handlers import block, condition, trace
 from ..primitives import plate
 from ..trace import Trace
 from .elbo import plate_nesting
+from .weights import check_log_weights, systematic
 
 _DRAWS = "_num_predictive_samples"
 
@@ -32,6 +33,9 @@ class Predictive:
             that `posterior_samples` do not give; with None, all.
         parallel: make all draws in one run, in a plate around the model, whose batch dimensions
             must then all belong to plates.
+        log_weights: of `posterior_samples`, one for each draw, up to a constant: predictions are
+            then made for `num_samples` of them (as many as there are, unless told), chosen by their
+            weights afresh in each call.
 
     Called with the model's arguments, it returns a dictionary of tensors of shape
     `(num_samples,) + the site's`; the site's has as many batch dimensions as the model has plates
@@ -57,6 +61,8 @@ class Predictive:
         num_samples: int | None = None,
         return_sites: Collection[str] | None = (),
         parallel: bool = False,
+        *,
+        log_weights: Tensor | None = None,
     ):
         if not callable(model):
             raise errors.wrong_argument("Predictive", "model=", model, "a function")
@@ -67,9 +73,16 @@ class Predictive:
             raise errors.wrong_argument("Predictive", "return_sites=", return_sites, expected)
         if guide is not None and posterior_samples:
             raise errors.samples_and_guide()
+        if log_weights is not None and not posterior_samples:
+            raise errors.weights_without_draws()
         self.model, self.guide, self.parallel = model, guide, parallel
         self.posterior_samples = dict(posterior_samples or {})
-        self.num_samples = _number(self.posterior_samples, num_samples)
+        self.log_weights = log_weights
+        weighted = log_weights is not None
+        self.num_samples = _number(self.posterior_samples, None if weighted else num_samples)
+        if weighted:
+            check_log_weights("Predictive", log_weights, self.num_samples)
+            self.num_samples = _number({}, num_samples or self.num_samples)
         self.return_sites = return_sites
         self._told = False  # whether names that the model does not have were told
 
@@ -89,6 +102,9 @@ class Predictive:
         return self._drawn(self.model, given, (), True, args, kwargs)[1]
 
     def _latent_draws(self, args, kwargs) -> dict[str, Tensor]:
+        if self.log_weights is not None:
+            index = systematic(self.log_weights, self.num_samples)
+            return {name: value[index] for name, value in self.posterior_samples.items()}
         if self.guide is None:
             return self.posterior_samples
         return self._drawn(self.guide, {}, None, self.parallel, args, kwargs)[0]
