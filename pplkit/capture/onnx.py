@@ -16,6 +16,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 from .. import errors
+from .export import _fixed as fixed
 from .program import Program, key_name
 
 PACKAGES = ("onnx", "onnxscript")  # what makes the bytes; the extra `publish` brings them
@@ -227,9 +228,12 @@ def _described(program: Program, paths: list[list[str]], names: _SizeNames) -> l
             continue
         sizes = [names.tree(size) for size in shape] if isinstance(shape, tuple) else []
         dtype = _dtype(leaf.dtype) if isinstance(leaf, Tensor) else "int64"
+        name = next(nodes).name
+        if not isinstance(leaf, Tensor) and fixed(program.traced, shape):
+            continue  # a whole number that the program is for alone: the exporter writes it in
         made.append(
             {
-                "name": next(nodes).name,
+                "name": name,
                 "kind": "argument",
                 "path": path,
                 "dtype": dtype,

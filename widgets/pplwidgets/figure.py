@@ -30,6 +30,7 @@ from . import captions, charts, tables
 from .controls import Control, bounds
 from .controls import control as make_control
 from .noise import common_random_numbers
+from .publish import WAYS, published, wanted
 from .still import asset, picture, still
 from .worker import Newest
 
@@ -59,6 +60,7 @@ def live(
     title: str = "",
     caption: str = "",
     seed: int = 0,
+    publish: str = "graph",
     **controls,
 ) -> LiveFigure:
     """A figure that follows its controls.
@@ -78,6 +80,9 @@ def live(
             the one row of
             table `summary`, and the control `n`.
         seed: of the draws, 0 ≤ seed < 2³². The button "new draw" changes it.
+        publish: what a book's page has of the figure, where no kernel is: "graph", the function
+            itself, captured; "table", its answers on a grid of at most 600 settings of the controls
+            and for this seed; "picture", neither.
         controls: by name, as in ipywidgets' `interact`: `(low, high)`, `(low, high, step)`, a
             boolean, a number, a
             text, a list or dict of choices; or a stock ipywidget, which stays linked both ways. A
@@ -104,7 +109,9 @@ def live(
     torch.Size([201])
     >>> figure.close()
     """
-    return LiveFigure(fn, chart, title=title, caption=caption, seed=seed, controls=controls)
+    return LiveFigure(
+        fn, chart, title=title, caption=caption, seed=seed, publish=publish, controls=controls
+    )
 
 
 class LiveFigure(anywidget.AnyWidget):
@@ -118,6 +125,7 @@ class LiveFigure(anywidget.AnyWidget):
     Attributes:
         seed: of the figure's random numbers.
         tables: what the function returns for the present controls.
+        publish: what a book's page has of it: "graph", "table" or "picture".
     """
 
     _esm = traitlets.Unicode().tag(sync=True)
@@ -127,8 +135,21 @@ class LiveFigure(anywidget.AnyWidget):
     _words = traitlets.Dict().tag(sync=True)
     seed = traitlets.Int(0).tag(sync=True)
 
-    def __init__(self, fn, chart, *, controls: Mapping[str, Any], title="", caption="", seed=0):
+    def __init__(
+        self,
+        fn,
+        chart,
+        *,
+        controls: Mapping[str, Any],
+        title="",
+        caption="",
+        seed=0,
+        publish="graph",
+    ):
+        if publish not in WAYS:
+            raise ValueError(f"publish is one of {', '.join(map(repr, WAYS))}, not {publish!r}.")
         self._fn = fn
+        self.publish = publish
         self._by_name = _make_controls(fn, controls)
         self._lock = threading.Lock()
         self._serial = 0
@@ -254,6 +275,9 @@ class LiveFigure(anywidget.AnyWidget):
         if made is None:
             return None
         data, metadata = made
+        if wanted():  # of a book's page: no kernel will answer a view
+            plain = {key: value for key, value in data.items() if key == "text/plain"}
+            return {**plain, "text/html": self.still() + published(self).embedded()}, {}
         return {**data, "text/html": self.still()}, metadata
 
     # -- with the page -----------------------------------------------------------------------------
@@ -330,7 +354,7 @@ class LiveFigure(anywidget.AnyWidget):
             "first": first,
             **_stamp(state),
             "tables": described,
-            "remarks": tables.remarks(made),
+            "remarks": tables.remarks(made, charts.tables_read(self._spec)),
         }
         self.send(content, buffers=buffers)
 

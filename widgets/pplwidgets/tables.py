@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -24,28 +24,33 @@ def checked(returned) -> Tables:
     Raises `TypeError` for anything but names and tensors, `ValueError` for columns that are not 1-D
     or not of one length.
     """
+    tables = nested(returned)
+    return {_name(name, "table"): _table(name, columns) for name, columns in tables.items()}
+
+
+def nested(returned) -> Mapping:
+    """Tables of columns as they were returned; columns alone are the table `data`."""
     if not isinstance(returned, Mapping) or not returned:
         raise TypeError(
             f"The function of a live figure returns columns, {{'x': tensor, ...}}, or tables of"
             " columns,"
             f" {{'curve': {{'x': tensor, ...}}, ...}}; this one returned {_brief(returned)}."
         )
-    nested = [isinstance(value, Mapping) for value in returned.values()]
-    if any(nested) and not all(nested):
+    inner = [isinstance(value, Mapping) for value in returned.values()]
+    if any(inner) and not all(inner):
         loose = next(name for name, value in returned.items() if not isinstance(value, Mapping))
         raise TypeError(
             f"The function returned tables and, beside them, the column {loose!r}."
             f" Put it into a table of its own: {{'{loose}': {{'{loose}': ...}}, ...}}."
         )
-    tables = returned if all(nested) else {ONE_TABLE: returned}
-    return {_name(name, "table"): _table(name, columns) for name, columns in tables.items()}
+    return returned if all(inner) else {ONE_TABLE: returned}
 
 
 def _table(table: str, columns: Mapping) -> dict[str, Tensor]:
     if not columns:
         raise ValueError(f"Table {table!r} has no columns.")
-    made = {_name(name, "column"): _column(table, name, values) for name, values in columns.items()}
-    lengths = {name: len(column) for name, column in made.items()}
+    made = {_name(name, "column"): column(table, name, values) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in made.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise ValueError(
@@ -55,7 +60,8 @@ def _table(table: str, columns: Mapping) -> dict[str, Tensor]:
     return made
 
 
-def _column(table: str, name: str, values) -> Tensor:
+def column(table: str, name: str, values) -> Tensor:
+    """One column, as `checked` makes it."""
     where = f"Column {name!r} of table {table!r}"
     try:
         column = values if isinstance(values, Tensor) else torch.as_tensor(values)
@@ -109,10 +115,14 @@ def _bytes(column: Tensor, kind: str) -> bytes:
     return numbers.tobytes()
 
 
-def remarks(tables: Tables) -> list[str]:
-    """A sentence for every column that holds what cannot be drawn."""
+def remarks(tables: Tables, drawn: Collection[str] | None = None) -> list[str]:
+    """A sentence for every column that holds what cannot be drawn, of the tables that are drawn
+    (of all, unless told).
+    """
     said = []
     for table, columns in tables.items():
+        if drawn is not None and table not in drawn:
+            continue
         for name, column in columns.items():
             lost = int((~torch.isfinite(column)).sum())
             if lost:

@@ -26,6 +26,7 @@ export class PageModel implements Model {
   private readonly values: Map<string, unknown>;
   private readonly hearers = new Map<string, Set<Hear>>();
   private staged = new Map<string, unknown>();
+  private moved = new Set<string>(); // what was asked for and is not quite what it becomes
 
   constructor(
     private readonly published: Published,
@@ -44,14 +45,18 @@ export class PageModel implements Model {
   }
 
   set(name: string, value: unknown): void {
-    this.staged.set(name, this.nearest(name, value));
+    const nearest = this.nearest(name, value);
+    if (nearest !== value) this.moved.add(name);
+    this.staged.set(name, nearest);
   }
 
   save_changes(): void {
     const moved = [...this.staged].filter(([name, value]) => this.values.get(name) !== value);
     this.staged = new Map();
     for (const [name, value] of moved) this.values.set(name, value);
-    for (const [name] of moved) this.tell(`change:${name}`);
+    const told = new Set([...moved.map(([name]) => name), ...this.moved]);
+    this.moved.clear();
+    for (const name of told) this.tell(`change:${name}`);
     if (moved.length) this.tell("change");
   }
 
@@ -174,7 +179,7 @@ export class PageSource implements Source {
       controls,
       seed: seed as number,
       tables,
-      remarks: remarks(tables),
+      remarks: remarks(tables, this.published.drawn),
     });
   }
 
@@ -195,6 +200,10 @@ export class PageSource implements Source {
   }
 
   private async computed(settings: Controls): Promise<Tables> {
+    const fails = this.published.failing.find(({ when }) =>
+      Object.entries(when).every(([name, value]) => settings[name] === value),
+    );
+    if (fails) throw new Error(fails.text);
     const program = this.program(settings);
     if (!program) throw new Error("These settings were not published: they need a kernel.");
     const sizes = sizesOf(program, settings)!;
@@ -230,8 +239,10 @@ export class PageSource implements Source {
       0,
     );
     const whole = (counts: number[]) => heads.map((head, i) => ({ ...head, rows: counts[i]! }));
-    const before = rows.slice(0, place).reduce((sum, counts) => sum + bytes(whole(counts)), 0);
-    const here = whole(rows[place]!);
+    if (!rows[place]) throw new Error("The function of this figure fails at these settings.");
+    const size = (counts: number[] | null) => (counts ? bytes(whole(counts)) : 0);
+    const before = rows.slice(0, place).reduce((sum, counts) => sum + size(counts), 0);
+    const here = whole(rows[place]);
     return columns(here, data.slice(before, before + bytes(here)));
   }
 

@@ -38,7 +38,7 @@ export interface Grid {
   data: string;
   axes: { control: string; values: Wire[] }[];
   heads: Omit<Head, "rows">[];
-  rows: number[][];
+  rows: (number[] | null)[];
 }
 
 export interface Published {
@@ -47,7 +47,11 @@ export interface Published {
   controls: ControlSpec[];
   words: Words;
   first: { tables: Head[]; data: string };
+  /** The tables that the chart reads. */
+  drawn: string[];
   programs: Program[];
+  /** Settings at which the function fails, and what it says. */
+  failing: { when: Controls; text: string }[];
   grid?: Grid;
 }
 
@@ -87,9 +91,10 @@ export function sizesOf(program: Program, controls: Controls): Record<string, nu
 }
 
 /** A sentence for every column that holds what cannot be drawn; as `tables.remarks`. */
-export function remarks(tables: Tables): string[] {
+export function remarks(tables: Tables, drawn: string[]): string[] {
   const said: string[] = [];
   for (const [table, rows] of tables) {
+    if (!drawn.includes(table)) continue;
     for (const column of Object.keys(rows[0] ?? {})) {
       const lost = rows.filter((row) => !Number.isFinite(Number(row[column]))).length;
       if (lost)
