@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from .. import errors
-from ..distributions import Distribution, Independent
+from ..distributions import Distribution, Independent, Normal, ProjectedNormal, Uniform
 from ..effects import Message
+from ..handlers import reparam
 from ..primitives import param, sample
 
 
@@ -92,6 +93,174 @@ class TransformReparam:
         for transform in base.transforms:
             value = transform(value)
         _become(msg, value, msg.fn.event_dim)
+
+
+class ProjectedNormalReparam:
+    """Draw a direction as a standard normal vector `<name>_normal`, moved and cut to length 1.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> model = lambda: pplkit.sample("x", dist.ProjectedNormal(torch.ones(3)))
+    >>> x = pplkit.handlers.reparam(model, config={"x": ProjectedNormalReparam()})()
+    >>> bool((x.norm() - 1).abs() < 1e-6)
+    True
+    """
+
+    def apply(self, msg: Message) -> None:
+        """Turn the site into a function of `<name>_normal`."""
+        base, event_dim = _unwrapped(msg.fn)
+        if not isinstance(base, ProjectedNormal):
+            raise errors.reparam_family(msg, "ProjectedNormal")
+        if msg.is_observed:
+            raise errors.reparam_observed(msg)
+        unit = Normal(torch.zeros_like(base.concentration), 1.0).to_event(1)
+        noise = sample(f"{msg.name}_normal", _wrapped(unit, event_dim), infer=dict(msg.infer))
+        moved = noise + base.concentration
+        length = moved.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(moved.dtype).tiny)
+        _become(msg, moved / length, msg.fn.event_dim)
+
+
+class GumbelSoftmaxReparam:
+    """Draw a point of the simplex from independent uniform numbers, `<name>_uniform`: for
+    RelaxedOneHotCategorical, whose density has a peak at each corner.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> relaxed = dist.RelaxedOneHotCategorical(torch.tensor(0.5), logits=torch.zeros(3))
+    >>> model = lambda: pplkit.sample("x", relaxed)
+    >>> x = pplkit.handlers.reparam(model, config={"x": GumbelSoftmaxReparam()})()
+    >>> bool((x.sum() - 1).abs() < 1e-6)
+    True
+    """
+
+    def apply(self, msg: Message) -> None:
+        """Turn the site into a function of `<name>_uniform`."""
+        base, event_dim = _unwrapped(msg.fn)
+        if not isinstance(base, torch.distributions.RelaxedOneHotCategorical):
+            raise errors.reparam_family(msg, "RelaxedOneHotCategorical")
+        if msg.is_observed:
+            raise errors.reparam_observed(msg)
+        logits = base.logits
+        unit = Uniform(torch.zeros_like(logits), torch.ones_like(logits)).to_event(1)
+        drawn = sample(f"{msg.name}_uniform", _wrapped(unit, event_dim), infer=dict(msg.infer))
+        tiny = torch.finfo(drawn.dtype).tiny
+        drawn = drawn.clamp(tiny, 1 - torch.finfo(drawn.dtype).eps)  # both logarithms are finite
+        gumbel = -(-drawn.log()).log()
+        temperature = torch.as_tensor(base.temperature)
+        if temperature.dim():  # of the batch
+            temperature = temperature.unsqueeze(-1)
+        value = ((logits + gumbel) / temperature).softmax(-1)
+        _become(msg, value, msg.fn.event_dim)
+
+
+class Strategy:
+    """Chooses how each site is rewritten; a subclass says so in `configure`.
+
+    Used as a decorator, around a model, or as `handlers.reparam(model, config=strategy)`.
+
+    Attributes:
+        config: what was chosen, by site, once the model has run; `handlers.reparam` takes it.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> class OnlyTheta(Strategy):
+    ...     def configure(self, msg):
+    ...         return LocScaleReparam(0.0) if msg.name == "theta" else None
+    >>> model = OnlyTheta()(lambda: pplkit.sample("theta", dist.Normal(5.0, 2.0)))
+    >>> pplkit.handlers.trace(model).get_trace().stochastic_nodes
+    ['theta_decentered']
+    """
+
+    def __init__(self):
+        self.config: dict[str, object] = {}
+
+    def configure(self, msg: Message):
+        """The way to rewrite this site, or None to leave it; asked when it is first met."""
+        raise NotImplementedError
+
+    def __call__(self, msg_or_fn):
+        if not isinstance(msg_or_fn, Message):
+            return reparam(msg_or_fn, config=self)
+        if msg_or_fn.name not in self.config:
+            self.config[msg_or_fn.name] = self.configure(msg_or_fn)
+        return self.config[msg_or_fn.name]
+
+
+class MinimalReparam(Strategy):
+    """Rewrites only what otherwise cannot be inferred: latent directions (ProjectedNormal).
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> @MinimalReparam()
+    ... def model():
+    ...     pplkit.sample("x", dist.ProjectedNormal(torch.ones(3)))
+    ...     pplkit.sample("y", dist.Normal(0.0, 1.0))
+    >>> pplkit.handlers.trace(model).get_trace().stochastic_nodes
+    ['x_normal', 'y']
+    """
+
+    def configure(self, msg: Message):
+        """The way to rewrite this site, or None."""
+        fn, transformed = _innermost(msg.fn)
+        if msg.is_observed or not isinstance(fn, ProjectedNormal):
+            return None
+        return TransformReparam() if transformed else ProjectedNormalReparam()
+
+
+class AutoReparam(Strategy):
+    """Rewrites every latent site in the way that is usually the best for its family: transformed
+    distributions by `TransformReparam`, RelaxedOneHotCategorical by `GumbelSoftmaxReparam`,
+    location-scale families on all real numbers by `LocScaleReparam`; else as `MinimalReparam`.
+
+    Args:
+        centered: of `LocScaleReparam`: None learns it, site by site, as a parameter, for SVI; for
+            MCMC, which has no parameters to learn, say 0.0.
+
+    >>> import pplkit, pplkit.distributions as dist
+    >>> @AutoReparam(centered=0.0)
+    ... def model():
+    ...     mu = pplkit.sample("mu", dist.Normal(0.0, 1.0))
+    ...     tau = pplkit.sample("tau", dist.LogNormal(0.0, 1.0))
+    ...     pplkit.sample("theta", dist.Normal(mu, tau))
+    >>> pplkit.handlers.trace(model).get_trace().stochastic_nodes
+    ['mu_decentered', 'tau_base_decentered', 'theta_decentered']
+    """
+
+    def __init__(self, *, centered: float | Tensor | None = None):
+        super().__init__()
+        self.centered = LocScaleReparam(centered).centered  # which looks at it
+
+    def configure(self, msg: Message):
+        """The way to rewrite this site, or None."""
+        fn, transformed = _innermost(msg.fn)
+        if msg.is_observed:
+            return None
+        if transformed:
+            return TransformReparam()
+        if isinstance(fn, torch.distributions.RelaxedOneHotCategorical):
+            return GumbelSoftmaxReparam()
+        settings = set(fn.arg_constraints)
+        on_all_numbers = _plain(fn.support) is constraints.real
+        if {"loc", "scale"} <= settings and on_all_numbers and "_decentered" not in msg.name:
+            return LocScaleReparam(self.centered, sorted(settings - {"loc", "scale"}))
+        return ProjectedNormalReparam() if isinstance(fn, ProjectedNormal) else None
+
+
+def _innermost(fn: Distribution) -> tuple[Distribution, bool]:
+    """What stands behind all wrappers, and whether one of them transforms.
+
+    What folds, as HalfNormal does, stays: before the fold there are two modes.
+    """
+    transformed = False
+    while isinstance(getattr(fn, "base_dist", None), torch.distributions.Distribution):
+        if isinstance(fn, torch.distributions.TransformedDistribution):
+            if not all(transform.bijective for transform in fn.transforms):
+                break
+            transformed = True
+        fn = fn.base_dist
+    return fn, transformed
+
+
+def _plain(support: constraints.Constraint) -> constraints.Constraint:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support
 
 
 def _unwrapped(fn: Distribution) -> tuple[Distribution, int]:
