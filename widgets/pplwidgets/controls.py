@@ -181,11 +181,15 @@ class Marked:
     marks: Mapping[str, Any]
 
 
-def marked(given, *, when=None, play: bool = False, refit: bool = False) -> Marked:
+def marked(
+    given, *, value=None, label: str = "", when=None, play: bool = False, refit: bool = False
+) -> Marked:
     """A control that is more than its shorthand.
 
     Args:
         given: as anywhere: `(low, high)`, a list of choices, ...
+        value: at the start, in place of the function's default.
+        label: in place of its name.
         when: for which choices of other controls it is shown, as `{"family": ["Gamma", "Beta"]}`.
         play: whether a button beside the slider moves it from one end to the other.
         refit: whether another choice is another picture, to which the axes are fitted anew.
@@ -194,7 +198,8 @@ def marked(given, *, when=None, play: bool = False, refit: bool = False) -> Mark
     {'family': ['Gamma']}
     """
     when = {name: [str(label) for label in labels] for name, labels in (when or {}).items()}
-    return Marked(given, {"when": when, "play": play, "refit": refit})
+    marks = {"when": when, "play": play, "refit": refit}
+    return Marked(given, {**marks, **{k: v for k, v in (("value", value), ("label", label)) if v}})
 
 
 def control(name: str, given, default=None) -> Control:
@@ -206,6 +211,7 @@ def control(name: str, given, default=None) -> Control:
     if isinstance(given, Marked):
         made = control(name, given.given, default)
         vars(made).update(given.marks)
+        made.value = made.check(made.value)
         return made
     try:
         made = (
