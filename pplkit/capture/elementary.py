@@ -40,6 +40,18 @@ _ERFCX_ROUGH = (
     -0.00018087381467585882, 8.8327807241819842e-5, 3.2912357195376347e-5, -6.5519701868292944e-6,
     -3.4341595571168551e-6,
 )  # fmt: skip
+# erf(x) / x and atan(x) / x by powers of x^2, for |x| to 1 and to tan(pi / 8): likewise, to 1e-17.
+_ERF = (
+    1.1283791670955126, -0.37612638903183748, 0.11283791670954882, -0.026866170645077334,
+    0.0052239776248232226, -0.0008548326981129666, 0.00012055331122299265, -1.4925595519506043e-5,
+    1.6461004480962035e-6, -1.6350354461959656e-7, 1.4660051998394848e-8, -1.1373902296430912e-9,
+    5.9589307431349412e-11,
+)  # fmt: skip
+_ATAN = (
+    1.0, -0.33333333333333324, 0.1999999999999709, -0.14285714285337929, 0.11111111085782386,
+    -0.090909080742423819, 0.076922814187138515, -0.066662096587457886, 0.058768745047890512,
+    -0.052175589173043255, 0.045004511144416756, -0.033408890766119076, 0.015134197445182246,
+)  # fmt: skip
 # Wichura, 1988, "Algorithm AS 241: the percentage points of the normal distribution": numerators
 # and denominators near the middle, in the tails, and far out.
 _NORMAL_QUANTILE = (
@@ -285,12 +297,17 @@ def erfcx(x: Tensor, rough: bool) -> Tensor:
     return torch.where(x < 0, 2 * (y * y).exp() - tail, tail)
 
 
-@_wide
-def ndtr(x: Tensor, rough: bool) -> Tensor:
-    """The standard normal distribution function; relative error as that of `erfc`."""
-    y = x.abs() * math.sqrt(0.5)
-    tail = 0.5 * _scaled_tail(y, rough) * _bell(y, rough)
-    return torch.where(x > 0, 1 - tail, tail)
+def erf(x: Tensor) -> Tensor:
+    """The error function; relative error at most 1e-15 in double precision. The runtime has it in
+    single precision.
+    """
+    if x.dtype != torch.float64:
+        return NotImplemented
+    y = x.abs()
+    far = torch.where(y > 1, y, 1.0)
+    near = torch.where(y > 1, 0.0, x)
+    tail = x.sign() * (1 - _scaled_tail(far, False) * _bell(far, False))
+    return torch.where(y > 1, tail, near * _polynomial(near * near, _ERF))
 
 
 @_wide
@@ -310,13 +327,14 @@ def _quantile(q: Tensor, tail: Tensor) -> Tensor:
     far = r > 5
     r = torch.where(middle, 0.180625 - q * q, torch.where(far, r - 5, r - 1.6))
 
-    def chosen(k: int) -> Tensor:
-        a, b, c = (q.new_full((), _NORMAL_QUANTILE[k + i][power]) for i in (0, 2, 4))
+    def chosen(k: int, power: int) -> Tensor:
+        constants = [_NORMAL_QUANTILE[k + i][power] for i in (0, 2, 4)]
+        a, b, c = (torch.full((), x, dtype=q.dtype, device=q.device) for x in constants)
         return torch.where(middle, a, torch.where(far, c, b))
 
-    over, under = torch.zeros_like(q), torch.zeros_like(q)
-    for power in range(7, -1, -1):
-        over, under = over * r + chosen(0), under * r + chosen(1)
+    over, under = chosen(0, 7), chosen(1, 7)
+    for power in range(6, -1, -1):
+        over, under = over * r + chosen(0, power), under * r + chosen(1, power)
     value = over / under * torch.where(middle, q, q.sign())
     beyond = torch.where(tail == 0, q.sign() * math.inf, math.nan)
     return torch.where(tail > 0, value, beyond)
@@ -334,3 +352,130 @@ def ndtri(p: Tensor, rough: bool) -> Tensor:
 def erfinv(x: Tensor, rough: bool) -> Tensor:
     """The inverse of the error function; relative error as that of `ndtri`."""
     return math.sqrt(0.5) * _quantile(0.5 * x, 0.5 - 0.5 * x.abs())
+
+
+# -- Bessel functions ------------------------------------------------------------------------------
+
+
+@_wide
+def i0e(x: Tensor, rough: bool) -> Tensor:
+    """exp(-|x|) I0(x); relative error at most 2e-15 in double, 1.2e-7 in single precision."""
+    return _bessel(x.abs(), 0, rough)
+
+
+@_wide
+def i1e(x: Tensor, rough: bool) -> Tensor:
+    """exp(-|x|) I1(x); relative error as that of `i0e`."""
+    return x.sign() * _bessel(x.abs(), 1, rough)
+
+
+@_wide
+def i0(x: Tensor, rough: bool) -> Tensor:
+    """The modified Bessel function I0; relative error as that of `exp(x)`."""
+    y = x.abs()
+    return _bessel(y, 0, rough) * y.exp()
+
+
+@_wide
+def i1(x: Tensor, rough: bool) -> Tensor:
+    """The modified Bessel function I1; relative error as that of `exp(x)`."""
+    y = x.abs()
+    return x.sign() * _bessel(y, 1, rough) * y.exp()
+
+
+def _bessel(y: Tensor, order: int, rough: bool) -> Tensor:
+    """exp(-y) times the modified Bessel function, for y >= 0: an integral over half a turn, by the
+    trapezoidal rule, which converges fast for what is periodic; far out the asymptotic series.
+    """
+    reach, nodes, terms = (12.0, 20, 10) if rough else (30.0, 44, 26)
+    far = y > reach
+    near = torch.where(far, reach, y).unsqueeze(-1)
+    angle = (torch.arange(nodes, dtype=y.dtype, device=y.device) + 0.5) * (math.pi / nodes)
+    height = (near * (angle.cos() - 1)).exp()
+    if order:
+        height = near * angle.sin() ** 2 * height
+    w, term, series = 1 / torch.where(far, y, reach), 1.0, []
+    for k in range(terms):
+        series.append(term)
+        term = term * ((2 * k + 1) ** 2 - 4 * order**2) / (8 * (k + 1))
+    beyond = _polynomial(w, series) * (w / (2 * math.pi)).sqrt()
+    return torch.where(far, beyond, height.mean(-1))
+
+
+# -- what the runtime has in single precision alone ------------------------------------------------
+
+
+def _in_double(form: Callable) -> Callable:
+    """A form for double precision; the operation stays as it is in others."""
+
+    @functools.wraps(form)
+    def double(x: Tensor):
+        return form(x) if x.dtype == torch.float64 else NotImplemented
+
+    return double
+
+
+@_in_double
+def tan(x: Tensor) -> Tensor:
+    return x.sin() / x.cos()
+
+
+@_in_double
+def atan(x: Tensor) -> Tensor:
+    y = x.abs()
+    steep = y > 1
+    y = torch.where(steep, 1 / y, y)
+    turned = y > math.tan(math.pi / 8)
+    y = torch.where(turned, (y - 1) / (y + 1), y)
+    value = y * _polynomial(y * y, _ATAN) + turned.to(y.dtype) * (math.pi / 4)
+    return x.sign() * torch.where(steep, math.pi / 2 - value, value)
+
+
+def atan2(y: Tensor, x: Tensor) -> Tensor:
+    """The angle of (x, y), between -pi and pi; 0 at the origin."""
+    if y.dtype != torch.float64:
+        return NotImplemented
+    angle = atan(y / torch.where((x == 0) & (y == 0), 1.0, x))
+    return torch.where(x < 0, torch.where(y < 0, angle - math.pi, angle + math.pi), angle)
+
+
+@_in_double
+def asin(x: Tensor) -> Tensor:
+    return atan(x / ((1 - x) * (1 + x)).sqrt())
+
+
+@_in_double
+def acos(x: Tensor) -> Tensor:
+    return 2 * atan(((1 - x) / (1 + x)).sqrt())
+
+
+@_in_double
+def sinh(x: Tensor) -> Tensor:
+    grown = expm1(x.abs())
+    return 0.5 * x.sign() * torch.where(grown == math.inf, math.inf, grown + grown / (grown + 1))
+
+
+@_in_double
+def cosh(x: Tensor) -> Tensor:
+    return 0.5 * (x.exp() + (-x).exp())
+
+
+@_in_double
+def asinh(x: Tensor) -> Tensor:
+    y = x.abs()
+    large = y > 1e8
+    z = torch.where(large, 1.0, y)
+    value = torch.where(large, y.log() + math.log(2), log1p(z + z * z / (1 + (z * z + 1).sqrt())))
+    return x.sign() * value
+
+
+@_in_double
+def acosh(x: Tensor) -> Tensor:
+    large = x > 1e8
+    z = torch.where(large, 2.0, x) - 1
+    return torch.where(large, x.log() + math.log(2), log1p(z + (z * (z + 2)).sqrt()))
+
+
+@_in_double
+def atanh(x: Tensor) -> Tensor:
+    return 0.5 * (log1p(x) - log1p(-x))

@@ -276,6 +276,8 @@ def _paths(spec: pytree.TreeSpec) -> list[list[str]]:
 
 def _converted(program: Program):
     """The model that torch's exporter makes."""
+    from .published import simplified, translations
+
     known, table = _operations()
     exported = program.exported.run_decompositions({**table, **_published()})
     for module in exported.graph_module.modules():
@@ -284,9 +286,14 @@ def _converted(program: Program):
                 raise errors.cannot_be_published(str(node.target), _line(program, node.target))
     with _quiet():
         made = torch.onnx.export(
-            exported, dynamo=True, opset_version=_OPSET, optimize=True, verbose=False
+            exported,
+            dynamo=True,
+            opset_version=_OPSET,
+            optimize=False,
+            verbose=False,
+            custom_translation_table=translations(),
         )
-    return made.model
+        return simplified(made.model)
 
 
 @cache

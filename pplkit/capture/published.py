@@ -31,6 +31,73 @@ def decompositions() -> dict[OpOverload, Callable]:
     return dict(_TABLE)
 
 
+def translations() -> dict[OpOverload, Callable]:
+    """ONNX for operations that torch's exporter rounds to single precision: a number written in a
+    program would otherwise keep seven digits in double precision too. For `torch.onnx.export`.
+
+    >>> sorted(operation.name() for operation in translations())
+    ['aten::full', 'aten::full_like', 'aten::scalar_tensor']
+    """
+    import onnx_ir
+    from onnxscript import opset20 as onnx
+
+    def number(value, dtype: int):
+        if isinstance(value, (bool, int, float)):
+            kind = onnx_ir.DataType(dtype if dtype != -1 else onnx_ir.DataType.FLOAT)
+            return onnx.Constant(value=onnx_ir.tensor(value, dtype=kind))
+        return value if dtype == -1 else onnx.Cast(value, to=dtype)
+
+    def scalar_tensor(
+        s, dtype: int = -1, layout: str = "", device: str = "", pin_memory: bool = False
+    ):
+        return number(s, dtype)
+
+    def full(
+        size, fill_value, dtype: int = -1, layout: str = "", device: str = "",
+        pin_memory: bool = False,
+    ):  # fmt: skip
+        return onnx.Expand(number(fill_value, dtype), onnx.Cast(size, to=onnx_ir.DataType.INT64))
+
+    def full_like(
+        self, fill_value, dtype: int = -1, layout: str = "", device: str = "",
+        pin_memory: bool = False, memory_format: str = "",
+    ):  # fmt: skip
+        value = number(fill_value, self.dtype if dtype == -1 else dtype)
+        return onnx.Expand(value, onnx.Shape(self))
+
+    return {
+        aten.scalar_tensor.default: scalar_tensor,
+        aten.full.default: full,
+        aten.full_like.default: full_like,
+    }
+
+
+def simplified(model):
+    """An ONNX model with its constants folded and nothing twice; in place.
+
+    The exporter's own way of doing so takes `x + 1e-9` for `x`, and `x * 1.000001` too.
+    """
+    import onnx_ir
+    from onnx_ir.passes import common
+    from onnxscript.optimizer import fold_constants
+
+    common.InlinePass()(model)
+    for _ in range(2):
+        fold_constants(model, onnx_shape_inference=True)
+        common.RemoveUnusedNodesPass()(model)
+    passes = (
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.LiftSubgraphInitializersToMainGraphPass(),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.OutputFixPass(),
+        common.NameFixPass(),
+    )
+    return onnx_ir.passes.Sequential(*passes)(model).model
+
+
 _TABLE: dict[OpOverload, Callable] = {
     aten.log1p.default: elementary.log1p,
     aten.expm1.default: elementary.expm1,
@@ -45,10 +112,29 @@ _TABLE: dict[OpOverload, Callable] = {
     aten.polygamma.default: elementary.polygamma,
     aten.erfc.default: elementary.erfc,
     aten.special_erfcx.default: elementary.erfcx,
-    aten.special_ndtr.default: elementary.ndtr,
     aten.special_log_ndtr.default: elementary.log_ndtr,
     aten.special_ndtri.default: elementary.ndtri,
     aten.erfinv.default: elementary.erfinv,
+    aten.erf.default: elementary.erf,
+    aten.special_i0e.default: elementary.i0e,
+    aten.special_i1e.default: elementary.i1e,
+    aten.i0.default: elementary.i0,
+    aten.special_i1.default: elementary.i1,
+    **{
+        getattr(aten, name).default: getattr(elementary, name)
+        for name in (
+            "tan",
+            "atan",
+            "atan2",
+            "asin",
+            "acos",
+            "sinh",
+            "cosh",
+            "asinh",
+            "acosh",
+            "atanh",
+        )
+    },
     aten.linalg_cholesky_ex.default: matrices.cholesky_ex,
     aten.cholesky.default: matrices.cholesky,
     aten.linalg_solve_triangular.default: matrices.solve_triangular,
