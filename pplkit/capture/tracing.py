@@ -358,7 +358,7 @@ class _NumbersOfSizes(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor) and args and _is_of_sizes(args[0]):
+        if func in (torch.tensor, torch.as_tensor) and args and _is_open(args[0]):
             return _number(args[0], **kwargs)
         if func is torch.linspace and any(map(_is_of_sizes, (*args, *kwargs.values()))):
             return _linspace(*args, **kwargs)
@@ -403,11 +403,20 @@ def _is_of_sizes(x: Any) -> bool:
     return isinstance(x, (torch.SymInt, torch.SymFloat))
 
 
+def _is_open(x: Any) -> bool:
+    """Whether a tensor to be made of this has sizes or tensors in it: `[[1.0, rho], [rho, 1.0]]`."""
+    if isinstance(x, (list, tuple)):
+        return any(isinstance(part, Tensor) or _is_open(part) for part in x)
+    return _is_of_sizes(x)
+
+
 def _number(x: Any, dtype=None, device=None, requires_grad: bool = False) -> Tensor:
     if isinstance(x, (list, tuple)):
-        return torch.stack([_number(part, dtype, device) for part in x])
+        parts = [_number(part, dtype, device) for part in x]
+        kind = functools.reduce(torch.promote_types, [part.dtype for part in parts])
+        return torch.stack([part.to(kind) for part in parts])
     if isinstance(x, Tensor):
-        return x
+        return x.detach() if dtype is None else x.detach().to(dtype)
     whole = isinstance(x, (torch.SymInt, int)) and not isinstance(x, bool)
     made = torch.full((), x, dtype=dtype or (torch.int64 if whole else None), device=device)
     return made.requires_grad_(requires_grad)
