@@ -160,7 +160,7 @@ export class PageSource implements Source {
       const request = this.waiting;
       this.waiting = undefined;
       try {
-        const tables = await this.evaluated(request.settings);
+        const tables = await this.evaluate(request.settings);
         this.answer(request, tables, false);
       } catch (fault) {
         if (fault instanceof Blocked) this.give_up();
@@ -189,7 +189,8 @@ export class PageSource implements Source {
     this.hear?.({ kind: "trouble", text, where: "", serial, controls, seed: seed as number });
   }
 
-  private async evaluated(settings: Controls): Promise<Tables> {
+  /** The tables at these settings of controls and seed. */
+  async evaluate(settings: Controls): Promise<Tables> {
     const begin = start(this.published);
     if (Object.entries(begin).every(([name, value]) => settings[name] === value)) return this.first;
     return this.published.grid ? this.entry(settings) : this.computed(settings);
@@ -307,6 +308,32 @@ export function mount(
     for (const end of ends) end();
     figure.close();
   };
+}
+
+/**
+ * What a published figure comes to at some settings, table by table and column by column: how a book's
+ * contracts are checked, by the code that readers run.
+ */
+export async function replay(
+  file: string,
+  assets: string,
+  settings: { controls: Controls; seed: number }[],
+): Promise<Record<string, Record<string, number[]>>[]> {
+  const published = JSON.parse(new TextDecoder().decode(await fetched(file))) as Published;
+  const model = new PageModel(published, {});
+  if (!engines.has(assets)) engines.set(assets, new Engine(assets));
+  const engine = engines.get(assets)!;
+  const source = new PageSource(model, published, file, engine, [], () => undefined);
+  const answers = [];
+  for (const { controls, seed } of settings) {
+    const tables = await source.evaluate({ ...controls, seed });
+    const columns = [...tables].map(([table, rows]) => {
+      const names = Object.keys(rows[0] ?? {});
+      return [table, Object.fromEntries(names.map((n) => [n, rows.map((row) => Number(row[n]))]))];
+    });
+    answers.push(Object.fromEntries(columns));
+  }
+  return answers;
 }
 
 /** Write the settings into the address once they rest; follow it when the reader goes back. */

@@ -1,0 +1,211 @@
+"""A Sphinx extension: live figures in a book's pages, where no kernel answers.
+
+One line in the `_config.yml` of a Jupyter Book turns it on:
+
+    sphinx:
+      extra_extensions: [pplwidgets.sphinx]
+
+Figures that executed notebooks show are computed by the pages themselves. All that they load lies
+once in the book, under `_static/pplwidgets`, in folders named by their contents; nothing is asked
+for elsewhere. A page without figures loads nothing of it, and what carries other ipywidgets
+(require.js and the html-manager) is loaded by pages that show some, from the book as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from .publish import MIME, VARIABLE
+from .still import STATIC, asset
+
+ROOM = "_static/pplwidgets"
+_STATE = "application/vnd.jupyter.widget-state+json"
+_VIEW = "application/vnd.jupyter.widget-view+json"
+_MARK = f'<script type="{MIME}">'
+_CARRIED = re.compile(re.escape(_MARK) + r"(.*?)</script>", re.DOTALL)
+_LINKS = ("LinkModel", "DirectionalLinkModel")
+
+
+def setup(app) -> dict:
+    """Called by Sphinx."""
+    os.environ[VARIABLE] = "1"  # kernels that run the notebooks inherit it
+    app.connect("config-inited", _no_hosts)
+    app.connect("doctree-resolved", _place_figures)
+    app.connect("html-page-context", _keep_live_state, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _no_hosts(app, config) -> None:
+    """The widgets' scripts that would come from elsewhere: pages get the book's own."""
+    if "nb_ipywidgets_js" in config.values:
+        config.nb_ipywidgets_js = {}
+
+
+# -- figures ---------------------------------------------------------------------------------------
+
+
+def _place_figures(app, doctree, docname: str) -> None:
+    """Put what figures carry beside the pages, and leave in the page where it is."""
+    from docutils import nodes
+
+    seen: dict[str, int] = {}
+    for node in list(doctree.findall(nodes.raw)):
+        if "html" not in node.get("format", "") or _MARK not in node.astext():
+            continue
+        text = _CARRIED.sub("", node.astext())
+        carried = json.loads(_CARRIED.search(node.astext())[1])
+        if carried["trouble"]:
+            _warn(node, carried["trouble"])
+        elif carried["page"] and app.builder.format == "html" and app.builder.name != "epub":
+            text = _figure(app, docname, text, carried, seen)
+        new = nodes.raw("", text, format="html", classes=node["classes"])
+        new.source, new.line = node.source, node.line
+        node.replace_self(new)
+
+
+def _warn(node, trouble: str) -> None:
+    from sphinx.util import logging
+
+    logging.getLogger(__name__).warning(
+        "a live figure stays a picture in the book: %s", trouble, location=node, type="pplwidgets"
+    )
+
+
+def _figure(app, docname: str, still: str, carried: dict, seen: dict[str, int]) -> str:
+    import base64
+
+    room = Path(app.outdir) / ROOM
+    for name, data in carried["files"].items():
+        _write(room / "figures" / name, base64.b64decode(data))
+    page = json.dumps(carried["page"], separators=(",", ":"))
+    name = hashlib.sha256(page.encode("utf-8")).hexdigest()[:16]
+    contract = {**carried["contract"], "figure": f"{name}.json"}
+    _write(room / "figures" / f"{name}.json", page.encode("utf-8"))
+    _write(room / "figures" / f"{name}.contract.json", json.dumps(contract).encode("utf-8"))
+    title = carried["page"]["words"]["title"]
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "figure"
+    seen[slug] = seen.get(slug, 0) + 1
+    key = slug if seen[slug] == 1 else f"{slug}-{seen[slug]}"
+    figures, scripts = (_address(app, docname, f"{ROOM}/{part}") for part in
+                        ("figures", _assets(app, "page")))  # fmt: skip
+    return (
+        f'<div class="pplkit-page" data-key="{html.escape(key)}"'
+        f' data-figure="{figures}/{name}.json">{still}</div>'
+        f'<script type="module" src="{scripts}/book.js"></script>'
+    )
+
+
+def _address(app, docname: str, path: str) -> str:
+    """From a page to a file of the book; right under any folder of a server."""
+    from sphinx.util.osutil import relative_uri
+
+    return relative_uri(app.builder.get_target_uri(docname), path)
+
+
+def _write(path: Path, data: bytes) -> None:
+    if path.is_file() and path.read_bytes() == data:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _assets(app, part: str) -> str:
+    """A folder of scripts, copied into the book; returns its name, which is that of its contents."""
+    files = {path.name: path.read_bytes() for path in sorted((STATIC / part).glob("*"))}
+    if not files:
+        asset(f"{part}/book.js")  # says what is to be done
+    if part == "widgets":
+        import anywidget
+
+        script = Path(anywidget.__file__).parent / "nbextension" / "index.js"
+        files["anywidget.js"] = script.read_bytes()
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(name.encode() + len(data).to_bytes(8, "big") + data)
+    folder = f"{part}-{digest.hexdigest()[:12]}"
+    for name, data in files.items():
+        _write(Path(app.outdir) / ROOM / folder / name, data)
+    return folder
+
+
+# -- other widgets ---------------------------------------------------------------------------------
+
+
+def _keep_live_state(app, pagename: str, templatename: str, context: dict, doctree) -> None:
+    """Of the widgets' state, keep what the page shows; bring what carries it."""
+    scripts = context.get("script_files")
+    if scripts is None or app.builder.format != "html":
+        return
+    kept, states = [], []
+    for script in scripts:
+        attributes = getattr(script, "attributes", {})
+        if attributes.get("type") == _STATE:
+            states.append(attributes.get("body") or "")
+        else:
+            kept.append(script)
+    if not states:
+        return
+    shown = set(re.findall(r'"model_id":\s*"(\w+)"', " ".join(_views(context.get("body", "")))))
+    live: dict[str, Any] = {}
+    for text in states:
+        state = json.loads(text)
+        live = {**state, "state": _live(state["state"], shown)}
+    context["script_files"] = kept
+    if live["state"]:
+        context["body"] += _carriers(app, pagename, live)
+
+
+def _views(body: str) -> list[str]:
+    """What the page's widget views say."""
+    return re.findall(rf'<script type="{re.escape(_VIEW)}">(.*?)</script>', body, re.DOTALL)
+
+
+def _live(state: dict[str, dict], shown: set[str]) -> dict[str, dict]:
+    """The models that a page shows, those that they refer to, and the links between them."""
+    found: set[str] = set()
+    todo = [model for model in shown if model in state]
+    while todo:
+        model = todo.pop()
+        if model in found:
+            continue
+        found.add(model)
+        todo += [other for other in _referred(state[model]) if other in state]
+        # A link is shown by nobody; it belongs where both its ends are.
+        for other, linking in state.items():
+            ends = set(_referred(linking))
+            if linking.get("model_name") in _LINKS and ends <= found and other not in found:
+                todo.append(other)
+    return {model: said for model, said in state.items() if model in found}
+
+
+def _referred(model: dict) -> list[str]:
+    return re.findall(r"IPY_MODEL_(\w+)", json.dumps(model.get("state", {})))
+
+
+# After the page's own scripts: one of those that met require.js would take itself for a module of it.
+_LOADER = """addEventListener("load", () => {{
+  const load = (name) => new Promise((done) => {{
+    const script = document.createElement("script");
+    script.onload = done;
+    script.src = "{folder}/" + name;
+    document.head.append(script);
+  }});
+  load("require.js").then(() => {{
+    require.config({{paths: {{anywidget: "{folder}/anywidget"}}}});
+    return load("embed-amd.js");
+  }});
+}});"""
+
+
+def _carriers(app, pagename: str, state: dict) -> str:
+    """The state, and the scripts that make widgets of it, in the order that works."""
+    folder = _address(app, pagename, f"{ROOM}/{_assets(app, 'widgets')}")
+    text = json.dumps(state, separators=(",", ":")).replace("</", "<\\/")
+    loader = _LOADER.format(folder=folder)
+    return f'<script type="{_STATE}">{text}</script><script>{loader}</script>'
