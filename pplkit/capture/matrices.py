@@ -95,6 +95,108 @@ def cholesky_inverse(factor: Tensor, upper: bool = False) -> Any:
     return half.mT @ half
 
 
+# -- any square matrix -----------------------------------------------------------------------------
+
+
+def lu_factor_ex(a: Tensor, *, pivot: bool = True, check_errors: bool = False) -> Any:
+    """The factors of a matrix whose rows are swapped, packed in one; which rows were swapped, one
+    after the other, counted from 1; the first pivot that is 0, counted from 1, or 0.
+    """
+    n = a.shape[-1]
+    if not written_out(n) or a.shape[-2] != n or not pivot:
+        return NotImplemented
+    place, swaps = torch.arange(n, device=a.device), []
+    for k in range(n):
+        height = torch.where(place < k, -1.0, a[..., k].abs())
+        chosen = height.argmax(-1, keepdim=True)
+        swaps.append(chosen + 1)
+        a = a.gather(-2, _swapped(place, k, chosen).unsqueeze(-1).expand(a.shape))
+        below = place > k
+        share = torch.where(below, a[..., k] / a[..., k, k].unsqueeze(-1), 0.0).unsqueeze(-1)
+        cleared = a - share * torch.where(below, a[..., k, :], 0.0).unsqueeze(-2)
+        a = torch.where((place == k) & below.unsqueeze(-1), share, cleared)
+    zero = (a.diagonal(dim1=-2, dim2=-1) == 0).to(torch.int32)
+    count = torch.arange(n, 0, -1, dtype=torch.int32, device=a.device)
+    first = (zero * count).amax(-1)
+    info = torch.where(first > 0, n + 1 - first, 0).to(torch.int32)
+    return a, torch.cat(swaps, -1).to(torch.int32), info
+
+
+def _swapped(place: Tensor, k: int, chosen: Tensor) -> Tensor:
+    """The order of rows once row k and the chosen one have changed places."""
+    return torch.where(place == k, chosen, torch.where(place == chosen, k, place))
+
+
+def _permutation(pivots: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrix that swaps rows as these pivots say."""
+    n = pivots.shape[-1]
+    place = torch.arange(n, device=pivots.device)
+    order = place.expand(pivots.shape)
+    for k in range(n):
+        order = order.gather(-1, _swapped(place, k, pivots[..., k : k + 1].long() - 1))
+    return (order.unsqueeze(-1) == place).to(dtype)
+
+
+def lu_solve(lu: Tensor, pivots: Tensor, b: Tensor, *, left: bool = True, adjoint: bool = False):
+    """The x of `a @ x = b`, or of `x @ a = b` unless `left`; `a.mT` for `a` if `adjoint`."""
+    if not written_out(lu.shape[-1]):
+        return NotImplemented
+    if not left:
+        return lu_solve(lu, pivots, b.mT, adjoint=not adjoint).mT
+    swap = _permutation(pivots, lu.dtype)
+    if adjoint:
+        half = solve_triangular(lu.mT, b, upper=False)
+        return swap.mT @ solve_triangular(lu.mT, half, upper=True, unitriangular=True)
+    half = solve_triangular(lu, swap @ b, upper=False, unitriangular=True)
+    return solve_triangular(lu, half, upper=True)
+
+
+def solve_ex(a: Tensor, b: Tensor, *, left: bool = True, check_errors: bool = False) -> Any:
+    """The x of `a @ x = b`, and the factors of `a`."""
+    found = lu_factor_ex(a)
+    if found is NotImplemented:
+        return found
+    lu, pivots, info = found
+    vector = b.dim() == 1 or (a.dim() - 1 == b.dim() and b.shape == a.shape[:-1])
+    x = lu_solve(lu, pivots, b.unsqueeze(-1) if vector else b, left=left or vector)
+    return (x.squeeze(-1) if vector else x), lu, pivots, info
+
+
+def inv_ex(a: Tensor, *, check_errors: bool = False) -> Any:
+    """The inverse, and the first pivot that is 0."""
+    found = lu_factor_ex(a)
+    if found is NotImplemented:
+        return found
+    lu, pivots, info = found
+    one = torch.eye(a.shape[-1], dtype=a.dtype, device=a.device)
+    return lu_solve(lu, pivots, one.expand(a.shape)), info
+
+
+def _sign(pivots: Tensor, dtype: torch.dtype) -> Tensor:
+    place = torch.arange(1, pivots.shape[-1] + 1, device=pivots.device)
+    return (1 - 2 * (pivots != place).to(dtype)).prod(-1)
+
+
+def det(a: Tensor) -> Any:
+    """The determinant, and the factors of the matrix."""
+    found = lu_factor_ex(a)
+    if found is NotImplemented:
+        return found
+    lu, pivots, _ = found
+    return _sign(pivots, a.dtype) * lu.diagonal(dim1=-2, dim2=-1).prod(-1), lu, pivots
+
+
+def slogdet(a: Tensor) -> Any:
+    """The determinant's sign, the logarithm of its absolute value, and the factors."""
+    found = lu_factor_ex(a)
+    if found is NotImplemented:
+        return found
+    lu, pivots, _ = found
+    pivot = lu.diagonal(dim1=-2, dim2=-1)
+    sign = _sign(pivots, a.dtype) * pivot.sign().prod(-1)
+    return sign, pivot.abs().log().sum(-1), lu, pivots
+
+
 # -- along a dimension -----------------------------------------------------------------------------
 
 
@@ -114,3 +216,36 @@ def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
         return x.clone()
     rows, within = _up_to(x, dim)
     return torch.where(within, rows, 1).prod(-1).movedim(-1, dim)
+
+
+def logcumsumexp(x: Tensor, dim: int) -> Tensor:
+    """Logarithms of running sums of exponentials."""
+    if x.dim() == 0:
+        return x.clone()
+    rows, within = _up_to(x, dim)
+    rows = torch.where(within, rows, -torch.inf)
+    highest = rows.amax(-1, keepdim=True)
+    highest = torch.where(highest.abs() == torch.inf, 0.0, highest)
+    total = (rows - highest).exp().sum(-1).log() + highest.squeeze(-1)
+    return total.movedim(-1, dim)
+
+
+def searchsorted(
+    row: Tensor, x: Tensor, *, out_int32=False, right=False, side=None, sorter=None
+) -> Any:
+    """How many of a sorted row are below x; those that equal it too if `right`."""
+    if sorter is not None:
+        row = row.gather(-1, sorter)
+    right = right if side is None else side == "right"
+    if row.dim() == 1:
+        row = row.expand(*x.shape, row.shape[0])
+        x = x.unsqueeze(-1)
+    else:
+        row, x = row.unsqueeze(-2), x.unsqueeze(-1)
+    below = row <= x if right else row < x
+    return below.sum(-1, dtype=torch.int64).to(torch.int32 if out_int32 else torch.int64)
+
+
+def bucketize(x: Tensor, row: Tensor, *, out_int32: bool = False, right: bool = False) -> Any:
+    """As `searchsorted`."""
+    return searchsorted(row, x, out_int32=out_int32, right=right)
