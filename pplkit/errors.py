@@ -2499,6 +2499,57 @@ def no_error_of_filter() -> UsageError:
     )
 
 
+def log_likelihood_of_others(names: list[str]) -> UsageError:
+    return UsageError(
+        "the log-likelihood depends on latent variables that there are no draws of",
+        site=names[0],
+        where=user_frame(),
+        found=f"no draws of {_those(names)}",
+        expected="draws of all latent variables, for log_likelihood=True",
+        remedy="leave log_likelihood= out; or, for discrete variables that were summed out, a "
+        "model that observes their mixture",
+    )
+
+
+def draws_by_chain(size: int, chains: int) -> ShapeError:
+    return ShapeError(
+        "the draws do not fall into chains",
+        where=user_frame(),
+        found=f"{size} draws, num_chains={chains}",
+        expected="as many draws of each chain, one chain after the other",
+    )
+
+
+def dims_of_variable(name: str, names: list, shape: list) -> ShapeError:
+    return ShapeError(
+        f"dims= names other dimensions of {name!r} than it has",
+        site=name,
+        where=user_frame(),
+        found=f"{name!r}: {names!r}, for draws of shape {_shape(shape)} each",
+        expected=f"{len(shape)} names",
+    )
+
+
+def labels_along(dim: str, labels: int, size: int, name: str) -> ShapeError:
+    return ShapeError(
+        f"coords= has another number of labels along {dim!r} than {name!r} has rows",
+        site=name,
+        where=user_frame(),
+        found=f"{labels} labels for {size} rows",
+        expected="a label for each row",
+    )
+
+
+def unknown_dimension(name: str, known: list[str]) -> UsageError:
+    said = nearest(name, known)
+    return UsageError(
+        f"coords= names {name!r}, which no variable has as a dimension",
+        where=user_frame(),
+        expected=f"one of {_those(known)}: plates go by their names",
+        remedy=said if said.startswith("did") else None,
+    )
+
+
 # -- words -------------------------------------------------------------------------------------
 
 _WORDS = {

@@ -3,6 +3,7 @@
 import importlib
 
 from . import autoguide, inspect, reparam
+from .diagnostics import to_arviz
 from .elbo import ELBO, JitTrace_ELBO, Trace_ELBO
 from .enum import config_enumerate, infer_discrete
 from .importance import (
@@ -49,6 +50,7 @@ __all__ = [
     "infer_discrete",
     "psis_diagnostic",
     "reparam",
+    "to_arviz",
     "vectorized_importance_weights",
 ]
 

@@ -48,6 +48,7 @@ class Importance(LogWeights):
         log_weights: shape `(num_samples,)`.
         model_log_prob, guide_log_prob: their two parts, log p(x, z) and log q(z), of that shape.
         is_vectorized: whether all draws were made in one run.
+        args, kwargs: the arguments of the last run.
 
     Raises:
         UsageError: arguments that are none of these, or weights asked for before a run.
@@ -85,6 +86,8 @@ class Importance(LogWeights):
         self.model, self.parallel = model, parallel
         self.guide = _prior_of(model) if guide is None else guide
         self.is_vectorized: bool | None = None
+        self.args: tuple = ()
+        self.kwargs: dict[str, Any] = {}
         self._draws: dict[str, Tensor] = {}
         self._model_log_prob: Tensor | None = None
         self._guide_log_prob: Tensor | None = None
@@ -100,7 +103,7 @@ class Importance(LogWeights):
             together = runs.at_once() if self.parallel else None
         drawn = runs.one_by_one() if together is None else together
         check_possible("Importance", drawn.model - drawn.guide, drawn.culprit)
-        self.is_vectorized = together is not None
+        self.is_vectorized, self.args, self.kwargs = together is not None, args, kwargs
         self._draws, self._returned = drawn.draws, drawn.returned
         self._model_log_prob, self._guide_log_prob = drawn.model, drawn.guide
         return self
