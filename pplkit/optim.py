@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import errors
+from . import checks, errors
 
 __all__ = [
     "Adagrad",
@@ -90,7 +90,7 @@ class Optimizer:
     def _merged(self, given: Mapping[str, Any]) -> dict[str, Any]:
         options = _known(type(self).__name__, given, self.defaults)
         rate = options.get("lr", 1.0)
-        if not isinstance(rate, (int, float, Tensor)) or isinstance(rate, bool) or not rate > 0:
+        if not isinstance(rate, (int, float, Tensor)) or isinstance(rate, bool) or not checks.holds(rate > 0):
             raise errors.learning_rate(type(self).__name__, rate)
         return options
 
@@ -323,8 +323,10 @@ def _counted(steps: Tensor, value: Tensor) -> Tensor:
     return steps.to(torch.promote_types(value.dtype, torch.float32))
 
 
-def _known_share(beta: float, steps: Tensor) -> Tensor:
+def _known_share(beta: float | Tensor, steps: Tensor) -> Tensor:
     """1 - beta^steps: how much of a running mean that began at zero is not that zero."""
+    if isinstance(beta, Tensor):
+        return -torch.expm1(steps * beta.to(steps.dtype).log())
     return -torch.expm1(steps * math.log(beta)) if beta else torch.ones_like(steps)
 
 
@@ -437,7 +439,7 @@ class SGD(Optimizer):
     def update(self, value, grad, state, *, lr, momentum, dampening, weight_decay, nesterov):
         if weight_decay:
             grad = grad + weight_decay * value
-        if momentum:
+        if isinstance(momentum, Tensor) or momentum:  # a captured schedule's is a tensor
             share = 1.0
             if dampening:  # the first gradient is taken whole
                 share = 1.0 - dampening * (state["steps"] > 0).to(value.dtype)
@@ -484,7 +486,7 @@ class RMSprop(Optimizer):
             after["mean"] = torch.lerp(state["mean"], grad, 1 - alpha)
             variance = variance - after["mean"] ** 2
         direction = grad / (variance.sqrt() + eps)
-        if momentum:
+        if isinstance(momentum, Tensor) or momentum:
             direction = after["velocity"] = momentum * state["velocity"] + direction
         return value - lr * direction, after
 

@@ -12,27 +12,29 @@ import itertools
 import json
 import os
 import platform
-import shutil
 import stat
 import subprocess
 import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .folder import NotCompiled, compiler
+from .folder import kept as _kept
+from .folder import private as _private
 from .program import Program, evaluated
 
 _MANY = 1 << 15  # from here on positions do not fit into 16 bits
 NO_KERNEL = 3  # of the compiling process: an operation that a loop cannot hold
 
 
-class NotCompiled(Exception):
-    """Why there is no native code of a step, in a few words."""
+class LoopFailed(Exception):
+    """A native loop has come upon what Python raises an exception for."""
 
 
 class Step:
@@ -43,11 +45,16 @@ class Step:
     Args:
         program: of the step; base noise is its input, as of any captured program.
         carried: how many tensors are carried on: the first inputs, and the first outputs.
+        rates: how many inputs after those have a row for each step, as noise has.
+
+    Raises:
+        NotCompiled: an operation that would end the process where Python raises an exception.
     """
 
-    def __init__(self, program: Program, carried: int, sizes: dict):
+    def __init__(self, program: Program, carried: int, sizes: dict, rates: int = 0):
         self.program, self.carried = program, carried
         traced = program.traced
+        _refuse_division(traced.graph.graph)
         self._tied = traced.sizes
         # Sizes that only numbers satisfy hold for these numbers; others get a program each.
         fixed = {s for guard in traced.guards for s in self._pinned(guard.holds)}
@@ -64,11 +71,13 @@ class Step:
         self.request = {
             "code": traced.graph.code.strip(),
             "inputs": [self._described(value) for value in values],
-            "sizes": _planned(self.symbols, sizes),
+            "sizes": self._admitted(_planned(self.symbols, sizes), sizes),
             "carried": carried,
             "noise": [arguments, arguments + len(traced.noise)],
             "threads": 1,
         }
+        if rates:
+            self.request["rates"] = [carried, carried + rates]
 
     def _expression(self, size):
         """A size in the names of those that are open."""
@@ -84,6 +93,16 @@ class Step:
             found = known
         return found
 
+    def _admitted(self, planned: dict[str, int], sizes: dict) -> dict[str, int]:
+        """Sizes as planned; as they are, where the program asks for others than those."""
+        for guard in self.program.traced.guards:
+            holds = self._untied(guard.holds)
+            asked = getattr(holds, "free_symbols", ())
+            asked = {s: planned.get(str(s), sizes[s]) for s in asked}
+            if asked and evaluated(holds, asked) is not True:
+                planned = {**planned, **{str(s): sizes[s] for s in asked}}
+        return planned
+
     def _pinned(self, holds) -> set:
         """The sizes in an equation that is no mere identity."""
         import sympy
@@ -95,11 +114,26 @@ class Step:
         kind = str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else None
         return {"dtype": kind, "shape": [str(self._expression(n)) for n in _sizes(value)]}
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What tells this step's native code from all others."""
         told = [json.dumps(self.request, sort_keys=True), _machine()]
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:40]
+
+
+_DIVISIONS = ("floor_divide", "remainder", "fmod", "div")
+
+
+def _refuse_division(graph: torch.fx.Graph) -> None:
+    """Refuse divisions of whole numbers by tensors of them: processors stop at a zero there."""
+    for node in graph.nodes:
+        name = getattr(node.target, "__name__", "").partition(".")[0]
+        if node.op != "call_function" or name not in _DIVISIONS or len(node.args) < 2:
+            continue
+        made, by = node.meta.get("val"), node.args[1]
+        by = by.meta.get("val") if isinstance(by, torch.fx.Node) else None
+        if isinstance(by, Tensor) and isinstance(made, Tensor) and not made.is_floating_point():
+            raise NotCompiled("it divides whole numbers by a tensor, which may hold a zero")
 
 
 def _planned(symbols: list, sizes: dict) -> dict[str, int]:
@@ -140,69 +174,31 @@ def _compiler_version() -> str:
     return told.stdout.decode(errors="replace")
 
 
-def compiler() -> str:
-    """The C++ compiler that torch uses."""
-    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    found = shutil.which(name)
-    if found is None:
-        raise NotCompiled(f"there is no C++ compiler on this machine ({name} was looked for)")
-    return found
-
-
 # -- the folder ------------------------------------------------------------------------------------
-
-
-def folder() -> Path:
-    """Where compiled steps are kept: $PPLKIT_CACHE_DIR, or this user's own folder for caches."""
-    named = os.environ.get("PPLKIT_CACHE_DIR")
-    if named:
-        return Path(named)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "pplkit"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "pplkit"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pplkit"
-
-
-def _private(path: Path, kind) -> bool:
-    """Whether this is what it seems, belongs to this user, and nobody else can change it."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    if not kind(found.st_mode):
-        return False
-    if sys.platform == "win32":
-        return True  # below this user's own profile
-    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _kept() -> Path | None:
-    """The folder, made if need be; None when it cannot be used."""
-    try:
-        place = folder()
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return None
-    return place if _private(place, stat.S_ISDIR) else None
 
 
 def found(step: Step) -> Loop | None:
     """The native code of a step, if it is on disk, whole and this user's own."""
+    if step.key in _LIBRARIES:
+        return Loop(step)
     place = _kept()
     if place is None:
         return None
-    code, note = place / f"{step.key}.so", place / f"{step.key}.json"
-    if not (_private(code, stat.S_ISREG) and _private(note, stat.S_ISREG)):
-        return None
     try:
-        digest = json.loads(note.read_text(encoding="utf-8"))["digest"]
-        read = code.read_bytes()
-        if hashlib.sha256(read).hexdigest() != digest:
+        file = _file(place, step)
+        if not _private(file, stat.S_ISREG):
             return None
-        return Loop(step, read)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # damaged: it is compiled again, and written over
+        digest, _, code = file.read_bytes().partition(b"\n")
+        if hashlib.sha256(code).hexdigest().encode() != digest:
+            return None  # damaged: it is compiled again, and written over
+        return Loop(step, code)
+    except (OSError, AttributeError):
+        return None
+
+
+def _file(place: Path, step: Step) -> Path:
+    """Where a step's native code is kept: the digest of the library on a line, then the library."""
+    return place / f"{step.key}.step"
 
 
 # -- compiling -------------------------------------------------------------------------------------
@@ -212,6 +208,13 @@ class Compilation:
     """Native code of a step in the making, by a process of its own."""
 
     started = 0  # how many there have been in this process
+    going: dict[str, Compilation] = {}  # by key: a run may be over before its code is made
+
+    @classmethod
+    def of(cls, step: Step) -> Compilation:
+        """The one that is going on for this step, or a new one."""
+        going = cls.going.get(step.key)
+        return cls(step) if going is None else going
 
     def __init__(self, step: Step):
         self.step = step
@@ -241,7 +244,8 @@ class Compilation:
                 env=env,
                 start_new_session=True,  # an interrupt is for us; we end it ourselves
             )
-        self._finalizer = weakref.finalize(self, _ended, self._process, self._work)
+        self._finalizer = weakref.finalize(self, _ended, self._process, self._work, os.getpid())
+        Compilation.going[step.key] = self
 
     def ready(self) -> bool:
         """Whether it has ended, well or not."""
@@ -254,6 +258,8 @@ class Compilation:
             NotCompiled: the step has an operation that a loop cannot hold, or the compiler fails.
         """
         try:
+            if self.step.key in _LIBRARIES:  # another run has waited for it
+                return Loop(self.step)
             status = self._process.wait()
             if status:
                 raise NotCompiled(self._fault(status))
@@ -263,6 +269,7 @@ class Compilation:
 
     def stop(self) -> None:
         """End it."""
+        Compilation.going.pop(self.step.key, None)
         self._finalizer()
 
     def _fault(self, status: int) -> str:
@@ -277,23 +284,22 @@ class Compilation:
         place = _kept()
         if place is None:
             return None
-        digest = hashlib.sha256(self._code.read_bytes()).hexdigest()
-        key = self.step.key
+        code = self._code.read_bytes()
+        digest = hashlib.sha256(code).hexdigest().encode()
         try:
             with tempfile.TemporaryDirectory(dir=place, prefix="new-") as new:
-                code, note = Path(new) / "step.so", Path(new) / "step.json"
-                shutil.copyfile(self._code, code)
-                note.write_text(json.dumps({"digest": digest}), encoding="utf-8")
-                for part in (code, note):
-                    part.chmod(0o600)
-                os.replace(code, place / f"{key}.so")
-                os.replace(note, place / f"{key}.json")
+                file = Path(new) / "step"
+                file.write_bytes(digest + b"\n" + code)
+                file.chmod(0o600)
+                os.replace(file, _file(place, self.step))
         except OSError:
             return None  # a full or read-only folder: it serves this process
         return found(self.step)
 
 
-def _ended(process: subprocess.Popen, work: tempfile.TemporaryDirectory) -> None:
+def _ended(process: subprocess.Popen, work: tempfile.TemporaryDirectory, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a copy of the process that it belongs to
     if process.poll() is None:
         process.kill()
     process.wait()
@@ -302,19 +308,27 @@ def _ended(process: subprocess.Popen, work: tempfile.TemporaryDirectory) -> None
 
 # -- running ---------------------------------------------------------------------------------------
 
+_LIBRARIES: dict[str, ctypes.CDLL] = {}  # what this process has loaded, by key
+
+
+def _loaded(code: bytes) -> ctypes.CDLL:
+    # What has been looked at is what is loaded, whatever becomes of the file it was read from.
+    with tempfile.TemporaryDirectory(prefix="pplkit-", ignore_cleanup_errors=True) as place:
+        copied = Path(place) / "step.so"
+        copied.write_bytes(code)
+        library = ctypes.CDLL(str(copied))
+    library.pplkit_room.restype = library.pplkit_run.restype = ctypes.c_int64
+    return library
+
 
 class Loop:
-    """A step's native code."""
+    """A step's native code; without `code`, that which this process has loaded before."""
 
-    def __init__(self, step: Step, code: bytes):
+    def __init__(self, step: Step, code: bytes | None = None):
         self._step = step
-        # What has been looked at is what is loaded, whatever becomes of the file it was read from.
-        with tempfile.TemporaryDirectory(prefix="pplkit-", ignore_cleanup_errors=True) as place:
-            copied = Path(place) / "step.so"
-            copied.write_bytes(code)
-            self._library = ctypes.CDLL(str(copied))
-        self._library.pplkit_room.restype = ctypes.c_int64
-        self._library.pplkit_run.restype = ctypes.c_int64
+        if code is not None:
+            _LIBRARIES[step.key] = _loaded(code)
+        self._library = _LIBRARIES[step.key]
         self._room: tuple[tuple, Tensor] | None = None
 
     def run(self, steps: int, sizes: dict, inputs: Sequence[Tensor], losses: Tensor) -> int:
@@ -328,6 +342,11 @@ class Loop:
 
         Returns:
             How many steps went well; the one after them has changed nothing.
+
+        Raises:
+            NotCompiled: it is not for these sizes.
+            LoopFailed: a step has come upon what Python raises an exception for, and has changed
+                nothing; the losses of those before it are there.
         """
         numbers = tuple(sizes[symbol] for symbol in self._step.symbols)
         array = (ctypes.c_int64 * max(1, len(numbers)))(*numbers)
@@ -346,7 +365,7 @@ class Loop:
         if taken == -2:
             raise NotCompiled("it was planned for data of other sizes")
         if taken < 0:
-            raise NotCompiled("the compiled loop has failed")
+            raise LoopFailed
         return taken
 
 

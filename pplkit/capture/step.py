@@ -7,7 +7,7 @@ that stand for the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -94,11 +94,9 @@ class CapturedStep:
         return {"free": free, "past": past}
 
     def rates(self) -> dict[str, Tensor]:
-        """The learning rate of each parameter, as it is now."""
-        options = {name: self.svi.optim.options(name) for name in self._names}
-        return {
-            n: torch.tensor(o["lr"], dtype=torch.float64) for n, o in options.items() if "lr" in o
-        }
+        """The learning rate of each parameter, as it is now, and what else its schedule changes."""
+        found = rates(self.svi.optim, self._names)
+        return {key: torch.tensor(rate, dtype=torch.float64) for key, rate in found.items()}
 
     # -- running -------------------------------------------------------------------------------
     def __call__(self, carried: dict, *args, noise=None, **kwargs) -> tuple[dict, Tensor, Tensor]:
@@ -155,13 +153,50 @@ class CapturedStep:
                 grad = grads[name]
                 if _moving(optim).clip_args:
                     grad = clipped(grad, **_moving(optim)._clip_options(name))
-                options = dict(optim.options(name))
-                if name in rates:
-                    options["lr"] = rates[name].to(new.dtype)
+                options = _at_rates(optim.options(name), rates, name, new.dtype)
                 new, after = optim.update(new, grad, known, **options)
             free[name] = torch.where(well, new, before)
             past[name] = {key: torch.where(well, after[key], known[key]) for key in known}
         return {"free": free, "past": past}
+
+
+def rates(optim: Optimizer, names: Iterable[str]) -> dict[str, float]:
+    """What may be another number in each step: learning rates by parameter; where a schedule goes
+    up and down with momentum too, that as well.
+    """
+    found = {}
+    for name in names:
+        options = optim.options(name)
+        if "lr" in options:
+            found[name] = float(options["lr"])
+        if _cycles_momentum(optim):
+            if "momentum" in options:
+                found[name + _MOMENTUM] = float(options["momentum"])
+            elif "betas" in options:
+                found[name + _MOMENTUM] = float(options["betas"][0])
+    return found
+
+
+_MOMENTUM = " momentum"  # behind a parameter's name
+
+
+def _cycles_momentum(optim: Optimizer) -> bool:
+    schedules = getattr(optim, "_schedules", {}).values()
+    return any(getattr(schedule, "cycle_momentum", False) for schedule in schedules)
+
+
+def _at_rates(options: Mapping, rates: dict, name: str, dtype: torch.dtype) -> dict[str, Any]:
+    """An optimiser's settings at these rates."""
+    options = dict(options)
+    if name in rates:
+        options["lr"] = rates[name].to(dtype)
+    if name + _MOMENTUM in rates:
+        momentum = rates[name + _MOMENTUM].to(dtype)
+        if "momentum" in options:
+            options["momentum"] = momentum
+        else:
+            options["betas"] = (momentum, options["betas"][1])
+    return options
 
 
 def _moving(optim: Optimizer) -> Optimizer:

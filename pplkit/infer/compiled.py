@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import time
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.utils._pytree as pytree
@@ -11,77 +17,150 @@ from torch import Tensor
 
 from .. import errors
 from ..capture import native
-from ..capture.native import NotCompiled
+from ..capture.folder import NotCompiled
+from ..capture.native import LoopFailed
 from ..capture.program import _inputs
-from ..capture.step import _moving, capture_step
+from ..capture.step import CapturedStep, _moving, capture_step, rates
 from ..capture.tracing import FAULTS
-from ..effects import active_handlers
+from ..optim import Optimizer
 from ..params import ParamStore
 from .feed import Feed, Kind
 
 if TYPE_CHECKING:
     from .svi import SVI
 
-_WORTH_IT = 5.0  # seconds of steps in Python
 _SECONDS = 0.1  # a stretch of native steps ends after this long: for interrupts and progress bars
+_FIRST = 16  # steps after which it is known how long one takes
 
 
-class Native:
-    """The steps of one run as native code: captured here, compiled in a process of its own.
-
-    Args:
-        feed: of the run, when at least one step has been taken in Python.
-
-    Raises:
-        NotCompiled: the step is no graph of operations that a loop can hold; says why.
+class Remembered:
+    """What is kept of captured steps for further runs of the same program: their graphs, and no
+    tensor of the run that they were captured in.
     """
 
-    def __init__(self, svi: SVI, store: ParamStore, feed: Feed, args: tuple, kwargs: dict):
-        if feed.seeded:
-            raise NotCompiled("a seed inside the program makes its draws the same in every step")
-        if any(handler.generators is None for handler in active_handlers()):
-            raise NotCompiled("handlers are in force around it; put them around the model")
-        if _moving(svi.optim) is not svi.optim:
-            raise NotCompiled("its learning rate follows a schedule")
+    def __init__(self):
+        self._known: list[tuple[Any, list[str], list]] = []
+        self._held: list[Tensor] = []  # what was closed over, until a run has bound it
+        self._steps: dict[tuple, native.Step] = {}
+
+    def captured(self, svi: SVI, args: tuple, kwargs: dict) -> None:
+        """Capture the step as it is now.
+
+        Raises:
+            NotCompiled: the step is no graph of operations that a loop can hold; says why.
+        """
         try:
-            captured = capture_step(svi, *args, **kwargs)
+            step = capture_step(svi, *args, **kwargs)
         except errors.CaptureError as fault:
             raise NotCompiled(f"{_headline(fault)} ({fault.where})") from fault
         except FAULTS as fault:  # the program's own would have come out in Python
             raise NotCompiled(f"{type(fault).__name__}: {_headline(fault)}") from fault
-        free, past = {}, {}
-        for name in captured.carried()["free"]:
-            leaf = store.unconstrained(name)
-            free[name], past[name] = leaf.detach(), svi.optim._past(name, leaf)
-        carried = {"free": free, "past": past}
-        self._carried = pytree.tree_leaves(carried)
-        program, inputs, self._sizes = captured.captured._program_for(
-            (carried, captured.rates(), args, kwargs)
-        )
-        self._before = [x for x in _inputs(program, inputs) if isinstance(x, Tensor)]
-        self._after = captured.captured._closed(program)
-        self._kinds = [Kind(*row) for row in native.rows_of(program, self._sizes)]
-        self._settle_memory()
-        self._step = native.Step(program, len(self._carried), self._sizes)
-        self._compilation: native.Compilation | None = None
-        self._loop = native.found(self._step)
+        self._keep(step)
 
-    def _settle_memory(self) -> None:
+    def _keep(self, step: CapturedStep) -> None:
+        whole = step.captured
+        program = whole.programs[0]
+        traced = program.traced
+        made = {id(e.unconstrained): n for n, e in (whole._store or ParamStore())._entries.items()}
+        closed = [made.get(id(x)) or weakref.ref(x) for x in traced.closed]
+        lean = copy.copy(whole)
+        lean.fn = lean._store = None
+        lean.programs = [replace(program, example=[], traced=replace(traced, closed=[]))]
+        self._known.append((lean, step._names, closed))
+        self._held = traced.closed
+
+    def bound(self, svi: SVI, store: ParamStore, args: tuple, kwargs: dict) -> _Bound | None:
+        """A program for these arguments, with its inputs; None: there is none yet."""
+        for lean, names, closed in self._known:
+            if not all(name in store for name in names):
+                continue
+            found = _Bound(svi, store, names)
+            given = {"free": found.free, "past": found.past}, found.rates(), args, kwargs
+            try:
+                leaves = lean._leaves(given)
+            except errors.CaptureError:
+                continue
+            program = lean.programs[0]
+            found.sizes = program.sizes(leaves)
+            if found.sizes is None:
+                continue
+            after = [store.unconstrained(x) if isinstance(x, str) else x() for x in closed]
+            if any(x is None for x in after):
+                continue
+            found.program = program
+            found.settle([x for x in _inputs(program, leaves) if isinstance(x, Tensor)], after)
+            found.step, self._held = self._step(found), []
+            return found
+        return None
+
+    def _step(self, found: _Bound) -> native.Step:
+        scheduled = len(found.rates()) if found.scheduled else 0
+        key = id(found.program), tuple(found.sizes.values()), scheduled
+        if key not in self._steps:
+            if len(self._steps) > 64:
+                self._steps.clear()
+            parts = found.program, len(found.carried), found.sizes, scheduled
+            self._steps[key] = native.Step(*parts)
+        return self._steps[key]
+
+
+class _Bound:
+    """A program's inputs, as they are now in one inference."""
+
+    program: Any
+    sizes: dict
+    step: native.Step
+
+    def __init__(self, svi: SVI, store: ParamStore, names: list[str]):
+        self.optim, self.names = svi.optim, names
+        self.free, self.past = {}, {}
+        for name in names:
+            leaf = store.unconstrained(name)
+            self.free[name] = leaf.detach()
+            self.past[name] = _moving(svi.optim)._past(name, leaf)
+        self.carried = pytree.tree_leaves({"free": self.free, "past": self.past})
+
+    @property
+    def scheduled(self) -> bool:
+        return _moving(self.optim) is not self.optim
+
+    def rates(self) -> dict[str, Tensor]:
+        found = rates(self.optim, self.names)
+        return {key: torch.tensor(rate, dtype=torch.float64) for key, rate in found.items()}
+
+    def settle(self, before: list[Tensor], after: list[Tensor]) -> None:
         """Native code reads and writes numbers where they lie."""
-        n = len(self._carried)
-        for tensor in [*self._before, *self._after]:
+        n = len(self.carried)
+        for tensor in [*before, *after]:
             if tensor.device.type != "cpu":
                 raise NotCompiled(f"it has tensors on {tensor.device}; loops run on the CPU so far")
-        if not all(x.is_contiguous() for x in self._before[:n]):
+        if not all(x.is_contiguous() for x in before[:n]):
             raise NotCompiled("a parameter's numbers do not lie one after another in memory")
-        self._before[n:] = [x.detach().contiguous() for x in self._before[n:]]
-        self._after = [x.detach().contiguous() for x in self._after]
+        self.before = [*before[:n], *(x.detach().contiguous() for x in before[n:])]
+        self.after = [x.detach().contiguous() for x in after]
+
+
+class Native:
+    """The steps of one run as native code, compiled in a process of its own.
+
+    Args:
+        bound: from `Remembered.bound`.
+    """
+
+    def __init__(self, svi: SVI, bound: _Bound):
+        self._svi, self._bound = svi, bound
+        self._kinds = [Kind(*row) for row in native.rows_of(bound.program, bound.sizes)]
+        self._rates = _Rates(svi.optim, bound.names) if bound.scheduled else None
+        self._pace = 0.0  # seconds for a step; 0: not yet known
+        self._compilation: native.Compilation | None = None
+        self._loop = native.found(bound.step)
+        self.failed = False  # a step has come upon what Python raises an exception for
 
     # -- compiling -----------------------------------------------------------------------------
     def start(self) -> None:
         """Begin to compile, unless the native code is there already."""
         if self._loop is None and self._compilation is None:
-            self._compilation = native.Compilation(self._step)
+            self._compilation = native.Compilation.of(self._bound.step)
 
     def ready(self) -> bool:
         """Whether `take` need not wait."""
@@ -99,8 +178,7 @@ class Native:
         if self._loop is None:
             self._loop = self._compilation.loop()
         nothing = torch.empty(0)  # no step: the loop looks at the sizes alone
-        inputs = [*self._before, *[nothing] * len(self._kinds), *self._after]
-        self._loop.run(0, self._sizes, inputs, nothing)
+        self._loop.run(0, self._bound.sizes, self._inputs([nothing] * len(self._kinds)), nothing)
 
     def stop(self) -> None:
         """Compile no further."""
@@ -108,6 +186,12 @@ class Native:
             self._compilation.stop()
 
     # -- running -------------------------------------------------------------------------------
+    def _inputs(self, noise: list[Tensor], rows: list[Tensor] | None = None) -> list[Tensor]:
+        before, n = self._bound.before, len(self._bound.carried)
+        if rows is not None:
+            before = [*before[:n], *rows, *before[n + len(rows) :]]
+        return [*before, *noise, *self._bound.after]
+
     def take(self, feed: Feed, done: int, most: int) -> tuple[Tensor, bool]:
         """After `done` steps, take up to `most` more; parameters and the optimiser's past move.
 
@@ -116,62 +200,106 @@ class Native:
             changed nothing.
         """
         losses, until, well = [], time.monotonic() + _SECONDS, True
-        while most and well and time.monotonic() < until:
-            feed.at(done)
-            steps, rows = feed.window(self._kinds, most)
-            part = torch.empty(steps, dtype=self._step.loss)
-            inputs = [*self._before, *rows, *self._after]
-            taken = self._loop.run(steps, self._sizes, inputs, part)
-            well = taken == steps
-            done, most = done + taken, most - taken
-            losses.append(part[:taken])
-        torch.autograd.graph.increment_version(self._carried)
+        while most and well and not self.failed and time.monotonic() < until:
+            part, well = self._stretch(feed, done, min(most, self._many()))
+            done, most = done + len(part), most - len(part)
+            losses.append(part)
         return torch.cat(losses), well
 
+    def _many(self) -> int:
+        """How many steps are taken at once: an interrupt waits for all of them."""
+        if self._rates is not None and self._rates.follows_losses:
+            return 1
+        return max(1, int(_SECONDS / self._pace)) if self._pace else _FIRST
 
-class Race:
-    """Decides where the steps of a run are taken: in Python, or as native code.
-
-    Args:
-        patient: whether to wait for the native code; otherwise it is made on the side, when the
-            steps left would take long enough in Python.
-    """
-
-    def __init__(self, svi: SVI, store: ParamStore, feed: Feed, args, kwargs, patient: bool):
-        self._given = svi, store, feed, args, kwargs
-        self._patient = patient
-        self._native: Native | None = None
-        self._lost = False
-        self._first = (0, 0.0)  # after the first stretch in Python: steps done, and when
-
-    def native(self, done: int, left: int) -> Native | None:
-        """What takes the next steps; None: Python does."""
-        if self._lost or not done:
-            return None
+    def _stretch(self, feed: Feed, done: int, most: int) -> tuple[Tensor, bool]:
+        feed.at(done)
+        steps, noise = feed.window(self._kinds, most)
+        losses = torch.full((steps,), math.nan, dtype=self._bound.step.loss)
+        start = time.perf_counter()
         try:
-            if self._native is None and (self._patient or self._worth_it(done, left)):
-                self._native = Native(*self._given)
-                self._native.start()
-            if self._native is not None and (self._patient or self._native.ready()):
-                self._native.wait()
-                return self._native
-        except (NotCompiled, OSError) as fault:  # a full disk, say, or a folder that runs nothing
-            self._lost = True
-            errors.warn(errors.not_compiled(str(fault)))
-        return None
+            if self._rates is None:
+                self._run(steps, noise, losses)
+            else:
+                with self._rates.ahead(steps, losses) as rows:
+                    self._run(steps, noise, losses, rows)
+        finally:  # whatever has stopped it, parameters are where these steps have brought them
+            taken = _taken(losses)
+            self._svi._steps += taken
+            torch.autograd.graph.increment_version(self._bound.carried)
+        self._pace = (time.perf_counter() - start) / max(1, taken)
+        return losses[:taken], taken == steps or self.failed
 
-    def _worth_it(self, done: int, left: int) -> bool:
-        now = time.monotonic()
-        if not self._first[0]:
-            self._first = done, now
-            return False
-        steps, seconds = done - self._first[0], now - self._first[1]
-        return seconds / steps * left > _WORTH_IT
+    def _run(self, steps: int, noise: list, losses: Tensor, rows: list | None = None) -> None:
+        try:
+            self._loop.run(steps, self._bound.sizes, self._inputs(noise, rows), losses)
+        except LoopFailed:
+            self.failed = True
 
-    def stop(self) -> None:
-        """The run is over."""
-        if self._native is not None:
-            self._native.stop()
+
+def _taken(losses: Tensor) -> int:
+    """How many steps have filled in their loss, which is a finite number."""
+    missing = losses.isnan().nonzero()
+    return int(missing[0]) if len(missing) else len(losses)
+
+
+class _Rates:
+    """The learning rates of steps to come, as a schedule has them."""
+
+    def __init__(self, optim: Optimizer, names: list[str]):
+        self._optim, self._names = optim, names
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+        self.follows_losses = isinstance(optim.scheduler_constructor, type) and issubclass(
+            optim.scheduler_constructor, plateau
+        )
+        self._others = self._settings()
+
+    def _settings(self) -> list[dict]:
+        """What is no rate: constants of the graph."""
+        changing = {"lr", "momentum", "betas"} if _momentum_too(self._optim) else {"lr"}
+        options = [self._optim.options(name) for name in self._names]
+        return [{k: v for k, v in found.items() if k not in changing} for found in options]
+
+    @contextmanager
+    def ahead(self, steps: int, losses: Tensor) -> Iterator[list[Tensor]]:
+        """A row of rates for each of these steps; afterwards the schedule stands where the losses
+        that have been filled in have brought it.
+        """
+        optim = self._optim
+        if self.follows_losses:
+            yield self._rows(1, advance=False)
+            if _taken(losses):
+                optim.advance(losses[0])
+            return
+        before = copy.deepcopy({key: _state(s) for key, s in optim._schedules.items()})
+        try:
+            yield self._rows(steps)
+        finally:
+            taken = _taken(losses)
+            if taken < steps:
+                for key, (state, group) in before.items():
+                    optim._schedules[key].load_state_dict(state)
+                    optim._schedules[key].optimizer.param_groups[0].update(group)
+                self._rows(taken)
+
+    def _rows(self, steps: int, advance: bool = True) -> list[Tensor]:
+        rows = []
+        for _ in range(steps):
+            rows.append(list(rates(self._optim, self._names).values()))
+            if advance:
+                self._optim.advance(None)
+        if self._settings() != self._others:
+            raise NotCompiled("its schedule changes more than the learning rate")
+        return list(torch.tensor(rows, dtype=torch.float64).T.contiguous()) if rows else []
+
+
+def _momentum_too(optim: Optimizer) -> bool:
+    return any(getattr(s, "cycle_momentum", False) for s in optim._schedules.values())
+
+
+def _state(schedule: Any) -> tuple[dict, dict]:
+    group = schedule.optimizer.param_groups[0]
+    return schedule.state_dict(), {key: value for key, value in group.items() if key != "params"}
 
 
 def _headline(fault: Exception) -> str:

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,9 @@ from .. import checks, errors
 from ..effects import Handler, Message, scale_and_mask
 from ..optim import Optimizer, as_optimizer
 from ..params import ParamStore, get_param_store
+from ..randomness import NOISE_GIVEN
 from .feed import Feed
+from .race import Race
 
 # `run` looks at its steps' outcomes together: after this many, or this many seconds.
 _TOGETHER, _SECONDS = 100, 0.1
@@ -134,7 +136,9 @@ class SVI:
         num_steps: int,
         *args,
         progress_bar: bool | None = None,
-        compile: bool | str = False,
+        compile: bool | str = "auto",
+        callback: Callable[[int, float], Any] | None = None,
+        every: int = 100,
         **kwargs,
     ) -> SVIRunResult:
         """Take many steps, without a wait for the device after each.
@@ -149,42 +153,65 @@ class SVI:
             num_steps: 0 or more; the arguments after it are the model's.
             progress_bar: True shows one, by tqdm; None, if the program runs in a terminal.
             compile: True captures the step as one graph and makes native code of the whole loop,
-                which takes about ten seconds when this machine has not seen the program before;
-                "auto" does so on the side, when the steps left would take longer than five seconds
-                in Python, and goes over to it. Where it cannot be done, a warning says why, and the
-                run goes on in Python.
+                which takes about ten seconds when this machine has not seen the program before.
+                "auto" begins in Python, makes native code on the side when the steps left would
+                take longer than five seconds, and goes over to it; nobody waits. False: Python
+                alone. Where it cannot be done, a warning says why, and the run goes on in Python.
+            callback: called with the number of steps taken in this run and the loss of the last of
+                them, after every `every` steps. The parameters reached are in the parameter store.
+                Returning True, or raising StopIteration, ends the run there.
+            every: after how many steps `callback` is called.
 
         Returns:
-            `SVIRunResult(params, losses)`.
+            `SVIRunResult(params, losses)`; a run that a callback has ended has fewer losses.
 
         Raises:
             InferenceError: a loss or gradient that is not finite, with the number of its step.
                 Parameters are as they were before that step.
+
+        >>> import pplkit, pplkit.distributions as dist
+        >>> from pplkit.infer import Trace_ELBO
+        >>> def model(x):
+        ...     z = pplkit.sample("z", dist.Normal(0.0, 1.0))
+        ...     pplkit.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> def guide(x):
+        ...     pplkit.sample("z", dist.Normal(pplkit.param("loc", torch.tensor(0.0)), 0.7071))
+        >>> adam = pplkit.optim.Adam({"lr": 0.05})
+        >>> svi = SVI(model, guide, adam, Trace_ELBO(), params=pplkit.ParamStore())
+        >>> def enough(step, loss):
+        ...     return svi.params["loc"] > 0.9
+        >>> with pplkit.handlers.seed(rng_seed=0):
+        ...     result = svi.run(1000, torch.tensor(2.0), callback=enough, every=10)
+        >>> len(result.losses) < 100
+        True
         """
-        if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 0:
-            whole = "a whole number, 0 or more"
-            first = "the number of steps comes first, then the model's arguments: run(1000, data)"
-            raise errors.wrong_argument("run", "num_steps=", num_steps, whole, first)
-        if compile not in (True, False, "auto"):
-            raise errors.wrong_argument("run", "compile=", compile, 'True, False or "auto"')
+        if NOISE_GIVEN.get() is True:  # within a function that is being captured
+            from ..capture.runs import given_run
+
+            return given_run(self, num_steps, args, kwargs, callback)
+        _check_run(num_steps, compile, callback, every)
         losses, done, feed = [], 0, Feed()
         with ExitStack() as stack:
             store = stack.enter_context(self._stored())
             bar = stack.enter_context(_progress(num_steps, progress_bar))
-            racing = stack.enter_context(self._racing(compile, store, feed, args, kwargs))
+            race = self._race(compile, store, feed, args, kwargs, callback is not None)
+            stack.push(lambda kind, fault, tb: race.stop(kind is not None) if race else None)
             while done < num_steps:
-                left = num_steps - done
-                native = racing(done, left)
-                if native is not None:
-                    together = self._natively(native, store, feed, done, left, args, kwargs)
-                else:
-                    left = 1 if compile is True and not done else left
-                    together = self._together(store, feed, done, left, args, kwargs)
+                until = num_steps if callback is None else done + every - done % every
+                most = min(num_steps, until) - done
+                together = self._some(race, store, feed, done, most, num_steps, args, kwargs)
+                if not len(together):
+                    continue
                 losses.append(together)
                 done += len(together)
                 if bar is not None:
                     bar.set_postfix(loss=f"{together[-1].item():.4g}", refresh=False)
                     bar.update(len(together))
+                if callback is not None and done % every == 0:
+                    if _called(callback, done, together[-1].item()):
+                        break
+                    if race is not None:
+                        race.called()
             params = {name: store[name].detach().clone() for name in self._names if name in store}
         return SVIRunResult(params, torch.cat(losses) if losses else torch.zeros(0))
 
@@ -297,24 +324,28 @@ class SVI:
         store.settle()
         return torch.stack(losses)
 
-    @contextmanager
-    def _racing(self, wanted, store, feed, args, kwargs):
-        """A function from steps done and left to the native code that takes them, or None."""
+    def _race(self, wanted, store, feed, args, kwargs, called_back: bool) -> Race | None:
         if not wanted:
-            yield lambda done, left: None
-            return
-        from .compiled import Race  # what captures and compiles takes a second to import
+            return None
+        given = args, kwargs
+        return Race(self, store, feed, given, patient=wanted is True, called_back=called_back)
 
-        race = Race(self, store, feed, args, kwargs, patient=wanted is True)
-        try:
-            yield race.native
-        finally:
-            race.stop()
+    def _some(self, race, store, feed, done, most, total, args, kwargs) -> Tensor:
+        """After `done` steps, take up to `most` more, wherever that is quickest; their losses."""
+        native = race.native(done, total - done) if race is not None else None
+        start = time.perf_counter()
+        if native is not None:
+            losses = self._natively(native, store, feed, done, most, args, kwargs)
+        else:
+            most = 1 if race is not None and race.patient and not done else most
+            losses = self._together(store, feed, done, most, args, kwargs)
+        if race is not None:
+            race.took(native is not None, len(losses), time.perf_counter() - start)
+        return losses
 
     def _natively(self, native, store, feed, done, most, args, kwargs) -> Tensor:
         """As `_together`, by native code."""
         losses, well = native.take(feed, done, most)
-        self._steps += len(losses)
         if not well:
             step = done + len(losses)
             self._explain(self._steps + 1, feed, step, args, kwargs, store.mark())
@@ -449,6 +480,29 @@ def _checked(loss: Tensor, grads: dict[str, Tensor], questions: list[checks.Ques
         held = held if held.device == loss.device else held.to(loss.device)
         checked = torch.where(held, checked, math.nan)
     return checked
+
+
+def _check_run(num_steps, compile, callback, every) -> None:
+    """Raise if these are no arguments of a run."""
+    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 0:
+        whole = "a whole number, 0 or more"
+        first = "the number of steps comes first, then the model's arguments: run(1000, data)"
+        raise errors.wrong_argument("run", "num_steps=", num_steps, whole, first)
+    if compile not in (True, False, "auto"):
+        raise errors.wrong_argument("run", "compile=", compile, 'True, False or "auto"')
+    if callback is not None and not callable(callback):
+        expected = "a function of the number of steps and the loss"
+        raise errors.wrong_argument("run", "callback=", callback, expected)
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise errors.wrong_argument("run", "every=", every, "a whole number, 1 or more")
+
+
+def _called(callback: Callable, done: int, loss: float) -> bool:
+    """Whether a callback wants the run to end."""
+    try:
+        return bool(callback(done, loss))
+    except StopIteration:
+        return True
 
 
 def _progress(total: int, wanted: bool | None):

@@ -1,0 +1,82 @@
+"""The folder in which compiled programs are kept, and what makes them.
+
+What lies in it is executable code: it belongs to this user alone, and what anybody else could have
+written is never loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+
+class NotCompiled(Exception):
+    """Why there is no native code of a step, in a few words."""
+
+
+def compiler() -> str:
+    """The C++ compiler that torch uses."""
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    found = shutil.which(name)
+    if found is None:
+        raise NotCompiled(f"there is no C++ compiler on this machine ({name} was looked for)")
+    return found
+
+
+def folder() -> Path:
+    """Where compiled steps are kept: $PPLKIT_CACHE_DIR, or this user's own folder for caches."""
+    named = os.environ.get("PPLKIT_CACHE_DIR")
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "pplkit"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pplkit"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pplkit"
+
+
+def private(path: Path, kind) -> bool:
+    """Whether this is what it seems, belongs to this user, and nobody else can change it."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    if not kind(found.st_mode):
+        return False
+    if sys.platform == "win32":
+        return True  # below this user's own profile
+    return found.st_uid == os.getuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def kept() -> Path | None:
+    """The folder, made if need be; None when it cannot be used."""
+    try:
+        place = folder()
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return place if private(place, stat.S_ISDIR) else None
+
+
+# -- what may be worth a look ----------------------------------------------------------------------
+
+
+def noted(digest: str) -> bool:
+    """Whether a program of this identity has been compiled here: a hint alone, for its native code
+    is looked up by what it computes.
+    """
+    place = kept()
+    return place is not None and (place / f"{digest}.seen").exists()
+
+
+def note(digest: str) -> None:
+    """Note that a program of this identity has been compiled."""
+    place = kept()
+    try:
+        if place is not None:
+            (place / f"{digest}.seen").touch(mode=0o600)
+    except OSError:
+        pass  # a full or read-only folder
