@@ -1,0 +1,123 @@
+"""Every estimator with every guide on models of several makes: a captured graph's steps are the
+engine's own, in double precision. Inductor is held on a covering set in `test_native.py`.
+"""
+
+import itertools
+
+import pytest
+import torch
+
+import pplkit
+from pplkit import errors, handlers, optim
+from pplkit.capture import GivenNoise, capture_step
+from pplkit.infer import (
+    SVI,
+    RenyiELBO,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    autoguide,
+)
+from tests import models
+
+ENGINE = models.backend("pplkit")
+STEPS = 50
+
+LOSSES = {
+    "Trace": lambda: Trace_ELBO(),
+    "Trace, 2 particles": lambda: Trace_ELBO(num_particles=2),
+    "Trace, 2 particles at once": lambda: Trace_ELBO(num_particles=2, vectorize_particles=True),
+    "Graph": lambda: TraceGraph_ELBO(),
+    "MeanField": lambda: TraceMeanField_ELBO(),
+    "Renyi": lambda: RenyiELBO(alpha=0.5, num_particles=2),
+    "Enum": lambda: TraceEnum_ELBO(),
+}
+GUIDES = {
+    "its own": lambda built: built.guide,
+    "AutoDelta": lambda built: autoguide.AutoDelta(built.model),
+    "AutoNormal": lambda built: autoguide.AutoNormal(built.model),
+    "AutoDiagonalNormal": lambda built: autoguide.AutoDiagonalNormal(built.model),
+    "AutoMultivariateNormal": lambda built: autoguide.AutoMultivariateNormal(built.model),
+    "AutoLowRankMultivariateNormal": lambda built: autoguide.AutoLowRankMultivariateNormal(
+        built.model, rank=1
+    ),
+    "AutoLaplaceApproximation": lambda built: autoguide.AutoLaplaceApproximation(built.model),
+}
+# Conjugate, positive unknowns, a simplex, vectors, nested and subsampled plates, masks, a network.
+MODELS = [
+    "normal_normal",
+    "gamma_poisson",
+    "dirichlet_categorical",
+    "logistic_regression",
+    "nested_plates",
+    "subsampled_local_unknowns",
+    "masked_unknowns",
+    "eight_schools",
+    "variational_autoencoder",
+]
+ALL = list(itertools.product(LOSSES, GUIDES, MODELS))
+# Each loss, each guide and each model at least once.
+SAMPLE = [
+    (list(LOSSES)[i % len(LOSSES)], list(GUIDES)[(3 * i + 1) % len(GUIDES)], MODELS[i % 8])
+    for i in range(8)
+]
+
+
+def inference(loss, guide, model):
+    built = models.ENTRIES[model].build(ENGINE)
+    guide = GUIDES[guide](built)
+    svi = SVI(built.model, guide, optim.Adam({"lr": 0.01}), LOSSES[loss](), params=store())
+    return svi, built.args
+
+
+def store():
+    return pplkit.ParamStore()
+
+
+def same(loss, guide, model):
+    """50 steps of the graph, uncompiled, against as many in Python on the same noise."""
+    torch.manual_seed(0)
+    svi, args = inference(loss, guide, model)
+    try:
+        with handlers.seed(rng_seed=1):
+            svi.step(*args)  # makes the parameters
+    except errors.PplkitError as fault:
+        # Not every loss takes every guide: the captured step says the same.
+        with pytest.raises(type(fault)), handlers.seed(rng_seed=1):
+            capture_step(svi, *args)
+        return
+    step = capture_step(svi, *args)
+    carried, losses = step.carried(), []
+    noise = [step.draw_noise(carried, *args, seed=i) for i in range(STEPS)]
+    for rows in noise:
+        carried, loss, well = step(carried, *args, noise=rows)
+        assert well
+        losses.append(loss)
+    rows = iter([row for step in noise for row in step])
+    with GivenNoise(lambda kind, shape, dtype, device: next(rows)):
+        expected = [svi.step(*args) for _ in range(STEPS)]
+    assert next(rows, None) is None
+    assert losses[0].dtype == torch.float64
+    torch.testing.assert_close(
+        torch.stack(losses), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9
+    )
+    for name, value in carried["free"].items():
+        leaf = svi.params.unconstrained(name).detach()
+        torch.testing.assert_close(value, leaf, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("loss, guide, model", SAMPLE)
+def test_a_sample(loss, guide, model):
+    same(loss, guide, model)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("loss, guide, model", [c for c in ALL if c not in SAMPLE])
+def test_all(loss, guide, model):
+    same(loss, guide, model)
+
+
+def test_the_sample_covers_everything():
+    for part, whole in zip(zip(*SAMPLE, strict=True), (LOSSES, GUIDES, MODELS[:8]), strict=True):
+        assert set(part) == set(whole)
