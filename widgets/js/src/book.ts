@@ -32,7 +32,7 @@ async function enliven(place: HTMLElement): Promise<void> {
     const reply = await fetch(file);
     if (!reply.ok) throw new Error(`${reply.status}`);
     const published = (await reply.json()) as Published;
-    if (!published.grid && !able()) return say(place, BLOCKED);
+    if (!published.grid && !published.kind && !able()) return say(place, BLOCKED);
     const page = (await import(new URL("./page.js", ASSETS).href)) as { mount: typeof mount };
     const host = document.createElement("div");
     host.className = "pplkit-host";

@@ -201,17 +201,20 @@ function held(made: vega.Spec, domains: Domains): void {
 
 /** Keep what lies beyond the axes from being drawn across the page. */
 function clipped(made: vega.Spec): void {
-  const frame = (by: number) =>
-    `'M-${by},-${by}h'+(width+${2 * by})+'v'+(height+${2 * by})+'h-'+(width+${2 * by})+'z'`;
-  const visit = (marks: vega.Mark[] | undefined) => {
+  const frame = (by: number, wide: string, high: string) =>
+    `'M-${by},-${by}h'+(${wide}+${2 * by})+'v'+(${high}+${2 * by})+'h-'+(${wide}+${2 * by})+'z'`;
+  const visit = (marks: vega.Mark[] | undefined, wide: string, high: string) => {
     for (const mark of marks ?? []) {
-      if (mark.type === "group") visit(mark.marks);
-      else if (mark.type !== "text" && !mark.clip) {
-        mark.clip = { path: { signal: frame(MARGINS[mark.type] ?? MARGIN) } };
+      if (mark.type === "group") {
+        // Of stacked panels, each has a size of its own.
+        const own = (mark.encode?.update ?? {}) as Record<string, { signal?: string }>;
+        visit(mark.marks, own["width"]?.signal ?? wide, own["height"]?.signal ?? high);
+      } else if (mark.type !== "text" && !mark.clip) {
+        mark.clip = { path: { signal: frame(MARGINS[mark.type] ?? MARGIN, wide, high) } };
       }
     }
   };
-  visit(made.marks);
+  visit(made.marks, "width", "height");
 }
 
 const quiet = {

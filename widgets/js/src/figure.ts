@@ -354,7 +354,7 @@ export class Figure {
 }
 
 /** One style sheet per page, the newest runtime's. */
-function addStyle(): void {
+export function addStyle(): void {
   const id = "pplkit-style";
   const style =
     document.getElementById(id) ?? Object.assign(document.createElement("style"), { id });

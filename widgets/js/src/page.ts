@@ -1,5 +1,6 @@
 // A figure in a published page, where no kernel answers: the page itself computes.
 import { read, write } from "./address";
+import { Drawn } from "./drawn";
 import { Blocked, Engine } from "./engine";
 import { Figure } from "./figure";
 import {
@@ -36,6 +37,8 @@ export class PageModel implements Model {
       ["_spec", published.spec],
       ["_controls", published.controls],
       ["_words", published.words],
+      ["_kind", published.kind],
+      ["_state", published.state],
       ...Object.entries({ ...start(published), ...at }),
     ]);
   }
@@ -296,6 +299,11 @@ export function mount(
   const model = new PageModel(published, {});
   for (const [name, value] of Object.entries(asked.values)) model.set(name, value);
   model.save_changes();
+  if (published.kind) {
+    const drawn = new Drawn(model, el);
+    const end = keepAddress(model, published.controls, key, start(published));
+    return () => (end(), drawn.close());
+  }
   if (!engines.has(assets)) engines.set(assets, new Engine(assets));
   const ends: (() => void)[] = [];
   const source = new PageSource(model, published, base, engines.get(assets)!, asked.words, give_up);

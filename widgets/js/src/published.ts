@@ -53,6 +53,9 @@ export interface Published {
   /** Settings at which the function fails, and what it says. */
   failing: { when: Controls; text: string }[];
   grid?: Grid;
+  /** Of a figure that needs nothing computed: how it is drawn, and all that it shows. */
+  kind?: string;
+  state?: unknown;
 }
 
 const OPERATIONS: Record<string, (...parts: any[]) => number | boolean> = {

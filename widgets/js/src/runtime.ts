@@ -1,4 +1,5 @@
 // What a page needs to carry figures.
+import { Drawn } from "./drawn";
 import { Figure } from "./figure";
 import { KernelSource } from "./kernel";
 import type { Model, Source } from "./protocol";
@@ -9,6 +10,6 @@ export function mount(
   el: HTMLElement,
   source: Source = new KernelSource(model),
 ): () => void {
-  const figure = new Figure(model, el, source);
+  const figure = model.get("_kind") ? new Drawn(model, el) : new Figure(model, el, source);
   return () => figure.close();
 }

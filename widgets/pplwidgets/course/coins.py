@@ -76,7 +76,9 @@ def _chart():
 
     names = "datum.value == 5 ? 'A' : datum.value == 4 ? 'B' : datum.value == 3 ? 'C' :"
     names += " datum.value == 2 ? 'D' : 'E'"
-    coin = axis("coin", (0.5, 5.5), "coin", "y", values=[1, 2, 3, 4, 5], labelExpr=names, minExtent=40)
+    coin = axis(
+        "coin", (0.5, 5.5), "coin", "y", values=[1, 2, 3, 4, 5], labelExpr=names, minExtent=40
+    )
     row = axis("row", (0.3, _SHOWN + 0.7), f"toss, the first {_SHOWN} of them",
                values=[1, *range(10, _SHOWN + 1, 10)], format="d")  # fmt: skip
     said = "probability (stroke, ± 2 sd) and frequency (diamond)"
@@ -88,8 +90,12 @@ def _chart():
         row, coin, opacity=full, shape=alt.value("square")
     )
     coins = table("coins")
-    spread = coins.mark_rule(strokeWidth=9, opacity=0.22).encode(alt.X("low:Q").title(said), coin, alt.X2("high"))
-    stroke = coins.mark_point(shape="stroke", angle=90, size=300, strokeWidth=3, opacity=1, color="currentColor").encode(share, coin)
+    spread = coins.mark_rule(strokeWidth=9, opacity=0.22).encode(
+        alt.X("low:Q").title(said), coin, alt.X2("high")
+    )
+    stroke = coins.mark_point(
+        shape="stroke", angle=90, size=300, strokeWidth=3, opacity=1, color="currentColor"
+    ).encode(share, coin)
     found = dot(coins, 1, "diamond", 110).encode(alt.X("frequency:Q").title(said), coin)
     return alt.vconcat(
         alt.layer(grid).properties(height=110), alt.layer(stroke, spread, found).properties(height=150), spacing=18,

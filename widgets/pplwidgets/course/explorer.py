@@ -275,7 +275,9 @@ def _chart():
 
 
 def _x(alt, column: str = "x"):
-    return alt.X(f"{column}:Q").scale(nice=False, zero=False, padding=0).title("x")
+    return (
+        alt.X(f"{column}:Q").scale(nice=False, zero=False, padding=0).axis(format="~g").title("x")
+    )
 
 
 def _height(alt, column: str = "density"):

@@ -8,6 +8,7 @@ from torch import Tensor
 import pplkit
 import pplkit.distributions as dist
 
+from ..controls import marked
 from ..figure import LiveFigure, live
 from .marks import axis, dot, inked, line, table
 
@@ -75,7 +76,7 @@ def prior_over_functions(*, seed: int = 0, **controls) -> LiveFigure:
         }  # fmt: skip
 
     own = {
-        "look": True,
+        "look": marked(True, label="look at the data"),
         "points": (1, _MOST),
         "prior_scale": (0.1, 2.0, 0.05),
         "width": (0.3, 2.0, 0.05),

@@ -62,9 +62,15 @@ def gradient_estimators(*, seed: int = 0, **controls) -> LiveFigure:
         for name, spread in spreads.items():
             one = spread * torch.as_tensor(1.0 * particles).sqrt()
             tables[f"{name}_law"] = {"particles": 10**counts, "spread": one / 10 ** (counts / 2)}
-            tables[f"{name}_now"] = {"particles": torch.full((1,), 1.0) * particles, "spread": spread.reshape(1)}
+            tables[f"{name}_now"] = {
+                "particles": torch.full((1,), 1.0) * particles,
+                "spread": spread.reshape(1),
+            }
         tables["true"] = {"gradient": true.reshape(1)}
-        tables["found"] = {**spreads, "times": (spreads["score"] / spreads["pathwise"].clamp(min=1e-9)).square()}
+        tables["found"] = {
+            **spreads,
+            "times": (spreads["score"] / spreads["pathwise"].clamp(min=1e-9)).square(),
+        }
         return tables
 
     own = {"particles": (1, _MOST), "location": (-2.0, 2.0, 0.1), "scale": (0.1, 1.0, 0.05)}
@@ -116,12 +122,28 @@ def _chart():
     panels = []
     for name, place, said in names:
         points = dot(table(name), place, ("circle", "diamond")[place], 26, opacity=0.5, clip=True)
-        label = alt.Chart(alt.NamedData("true")).mark_text(align="left", fontWeight=600, baseline="top")
+        label = alt.Chart(alt.NamedData("true")).mark_text(
+            align="left", fontWeight=600, baseline="top"
+        )
         label = label.encode(x=alt.value(4), y=alt.value(2), text=alt.datum(said))
-        truth = table("true").mark_rule(strokeWidth=1.5).encode(alt.X("gradient:Q").title("estimate of the gradient"))
+        truth = (
+            table("true")
+            .mark_rule(strokeWidth=1.5)
+            .encode(alt.X("gradient:Q").title("estimate of the gradient"))
+        )
         panels.append(alt.layer(points.encode(x, y), truth, label).properties(height=85))
-    count = alt.X("particles:Q").scale(type="log", domain=[1, _MOST], nice=False).axis(values=[1, 2, 5, 10, 20, 50, 100], format="d").title("particles")
-    spread = alt.Y("spread:Q").scale(type="log", domain=[0.1, 200], nice=False).axis(values=[0.1, 1, 10, 100], format="~g", minExtent=48).title("standard deviation")
+    count = (
+        alt.X("particles:Q")
+        .scale(type="log", domain=[1, _MOST], nice=False)
+        .axis(values=[1, 2, 5, 10, 20, 50, 100], format="d")
+        .title("particles")
+    )
+    spread = (
+        alt.Y("spread:Q")
+        .scale(type="log", domain=[0.1, 200], nice=False)
+        .axis(values=[0.1, 1, 10, 100], format="~g", minExtent=48)
+        .title("standard deviation")
+    )
     law = [line(table(f"{name}_law"), place).encode(count, spread) for name, place, _ in names]
     law += [
         dot(table(f"{name}_now"), place, ("circle", "diamond")[place], 110).encode(count, spread)

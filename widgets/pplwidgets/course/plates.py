@@ -115,7 +115,9 @@ def _chart():
     each = axis("log_prob", (-8, 0.4), "log p(x | z)", "y", values=[-8, -4, 0], minExtent=48)
     total = axis("sum", (-165, 12), "sum so far", "y", values=[-150, -100, -50, 0], minExtent=48)
     mean = table("mean").mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
-    here = table("mean").mark_text(align="right", baseline="bottom", dy=-2, fontWeight=600, text="z")
+    here = table("mean").mark_text(
+        align="right", baseline="bottom", dy=-2, fontWeight=600, text="z"
+    )
     mean = mean.encode(alt.Y("z:Q").title("x"))
     here = here.encode(alt.Y("z:Q").title("x"), x=alt.value("width"))
     draws = dot(rows, 0, size=42).encode(quiet, value)

@@ -28,8 +28,8 @@ _FAMILIES = {
 }
 _CAPTION = (
     "After {step} steps: the guide has mean {now.loc:.3f} and scale {now.scale:.3f}; its ELBO is"
-    " {now.elbo:.3f}, and the best this family can do is {best.elbo:.3f} (the log evidence,"
-    " {best.evidence:.3f}, is out of reach unless the guide is the posterior)."
+    " {now.elbo:.3f}. The best guide of this family (the cross) has {best.elbo:.3f}; no guide"
+    " beats the log evidence, {best.evidence:.3f}."
 )
 
 
@@ -92,8 +92,8 @@ def svi_player(*, seed: int = 0, **controls) -> LiveFigure:
             "losses": {"step": number[1:], "loss": losses, "past": so_far[1:]},
             "guide": {"z": z, "density": _density(guide, z, at, wide)},
             "posterior": {"z": z, "density": dist.Normal(_MEAN, _SD).log_prob(z).exp()},
-            "guide_label": {"z": at.clamp(-2.7, 2.7), "density": _density(guide, at, at, wide).clamp(max=1.55)},
-            "posterior_label": {"z": torch.full((1,), _MEAN), "density": torch.full((1,), 1.65)},
+            "guide_label": {"z": (at - 0.5 * wide).clamp(-2.5, 2.9), "density": _density(guide, at, at, wide).clamp(max=1.7)},
+            "posterior_label": {"z": torch.full((1,), _MEAN + 0.2), "density": torch.full((1,), 1.3)},
             "now": {"loc": at, "scale": wide, "elbo": elbo(at, wide.log()), "log_scale": wide.log(),
                     "step": torch.full((1,), 1.0) * step},
             "best": {"elbo": elbo(torch.as_tensor(_MEAN), best), "evidence": evidence,
@@ -164,7 +164,11 @@ def _surface(elbo) -> dict[str, Tensor]:
         "right": loc[1:].repeat(rows),
         "bottom": log[:-1].repeat_interleave(columns),
         "top": log[1:].repeat_interleave(columns),
-        "depth": torch.log1p(-(elbo(middle, height) - elbo(torch.tensor(_MEAN), torch.tensor(math.log(_SD)))).clamp(max=0.0)),
+        "depth": torch.log1p(
+            -(elbo(middle, height) - elbo(torch.tensor(_MEAN), torch.tensor(math.log(_SD)))).clamp(
+                max=0.0
+            )
+        ),
     }
 
 
@@ -200,7 +204,9 @@ def _densities(alt):
     curves = []
     for place, (name, said) in enumerate((("guide", "guide"), ("posterior", "exact posterior"))):
         curves.append(line(table(name), place, description=said).encode(z, height))
-        label = inked(table(f"{name}_label").mark_text(baseline="bottom", dy=-3, text=said), place)
+        align = ("right", "left")[place]
+        label = table(f"{name}_label").mark_text(align=align, dx=(-4, 4)[place], text=said)
+        label = inked(label, place)
         curves.append(label.encode(z, height))
     return alt.layer(*curves).properties(height=125)
 

@@ -16,9 +16,9 @@ _TOSSES, _REPLICATES = 40, 400
 _BINS = torch.arange(0.0, _TOSSES + 1)
 _STATISTICS = ("changes of side", "heads", "longest run")
 _CAPTION = (
-    "In the data, heads and tails make {seen.value:.0f} ({statistic}); in {share.percent:.1f} % of"
-    " 400 replicated data sets it is as small or smaller, and in {share.above:.1f} % as large or"
-    " larger. Below 2.5 % or so on either side, the model has missed something."
+    "In the data, the statistic ({statistic}) is {seen.value:.0f}. Of 400 replicated data sets"
+    " {share.percent:.1f} % have as little or less, {share.above:.1f} % as much or more: where"
+    " either is below 2.5 % or so, the model has missed something."
 )
 
 
@@ -70,7 +70,7 @@ def posterior_predictive_check(*, seed: int = 0, **controls) -> LiveFigure:
 
     own = {
         "memory": (0.0, 0.95, 0.05),
-        "heads": marked((0.1, 0.9, 0.05), label="heads, afresh"),
+        "heads": marked((0.1, 0.9, 0.05), label="share of heads"),
         "statistic": list(_STATISTICS),
     }
     return live(
@@ -110,22 +110,39 @@ def _chart():
 
     toss = axis("toss", (0, _TOSSES + 1), None, values=[1, 10, 20, 30, 40], format="d")
     labels = "datum.value == 0 ? 'data' : 'replica ' + datum.value"
-    row = axis("row", (5.7, -0.7), None, "y", values=list(range(6)), labelExpr=labels, labelOverlap=False,
-               minExtent=62, grid=False)
+    row = axis(
+        "row",
+        (5.7, -0.7),
+        None,
+        "y",
+        values=list(range(6)),
+        labelExpr=labels,
+        labelSeparation=0,
+        minExtent=62,
+        grid=False,
+    )
     full = alt.condition("datum.heads", alt.value(1), alt.value(0.12))
     tosses = table("tosses")
     data = inked(tosses.mark_point(shape="square", filled=True, size=60), 1)
     others = inked(tosses.mark_point(shape="square", filled=True, size=60), 0)
     above = alt.layer(
-        data.transform_filter("datum.row == 0").encode(toss, row, opacity=full, shape=alt.value("square")),
-        others.transform_filter("datum.row > 0").encode(toss, row, opacity=full, shape=alt.value("circle")),
+        data.transform_filter("datum.row == 0").encode(
+            toss, row, opacity=full, shape=alt.value("square")
+        ),
+        others.transform_filter("datum.row > 0").encode(
+            toss, row, opacity=full, shape=alt.value("circle")
+        ),
     )
     value = axis("value", (-0.8, _TOSSES + 0.8), "statistic of 40 tosses", tickCount=8)
     count = axis("count", (0, 90), "replicates", "y", values=[0, 30, 60, 90], minExtent=62)
     strong = alt.condition("datum.beyond", alt.value(1), alt.value(0.4))
-    bars = inked(table("replicated").mark_bar(width=9, clip=True), 0).encode(value, count, opacity=strong)
+    bars = inked(table("replicated").mark_bar(width=9, clip=True), 0).encode(
+        value, count, opacity=strong
+    )
     seen = table("seen").mark_rule(strokeWidth=2.5, strokeDash=[5, 3], opacity=1).encode(value)
-    said = table("seen").mark_text(align="left", dx=6, baseline="top", fontWeight=600, text="the data")
+    said = table("seen").mark_text(
+        align="left", dx=6, baseline="top", fontWeight=600, text="the data"
+    )
     top = dot(table("seen"), 1, "diamond", 110).encode(value, y=alt.value(6))
     return alt.vconcat(
         above.properties(height=110), alt.layer(bars, seen, top, said.encode(value, y=alt.value(1))).properties(height=150), spacing=16,
