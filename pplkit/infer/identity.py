@@ -27,12 +27,12 @@ from torch import Tensor
 _MOST = 50_000  # things that are looked at; more take longer than a capture
 # What these hold does not change, and what their functions do follows from their arguments.
 _TRUSTED = {
-    "__future__", "_collections_abc", "abc", "builtins", "collections", "contextlib", "copy",
-    "dataclasses", "enum", "functools", "itertools", "math", "cmath", "numbers", "numpy",
-    "operator", "_operator", "pplkit", "torch", "types", "typing", "warnings",
+    "abc", "builtins", "cmath", "collections", "contextlib", "copy", "dataclasses", "enum",
+    "functools", "itertools", "math", "numbers", "numpy", "operator", "pplkit", "torch", "types",
+    "typing", "typing_extensions", "warnings",
 }  # fmt: skip
 # Of these, what reads a clock, a file, a random stream, or names that nobody can foresee.
-_NOT_TRUSTED = {"numpy.random", "torch.hub", "torch.random", "torch.utils.data"}
+_NOT_TRUSTED = {"numpy.random", "torch.hub", "torch.utils.data"}
 _READS_ELSEWHERE = {
     builtins.globals, builtins.eval, builtins.exec, builtins.open, builtins.input,
     builtins.__import__, builtins.vars, builtins.locals, torch.load, torch.initial_seed, torch.seed,
@@ -246,10 +246,10 @@ class _Walk:
         self.tell("builtin", getattr(x, "__qualname__", x.__name__))
         if x in _READS_ELSEWHERE:
             raise Unknown(f"{self.label} reads what lies outside the program")
-        home = x.__module__ or ""
+        home = (x.__module__ or "").removeprefix("_")
         if owner is None or isinstance(owner, types.ModuleType):
             # Operations of torch have no module of their own.
-            if home and not _trusted(home) and home not in ("_torch", "_VariableFunctions"):
+            if home and not _trusted(home) and home != "VariableFunctions":
                 raise Unknown(f"{self.label} is a function of {home!r}")
             self.marks.append(id(x))
         else:
@@ -364,6 +364,7 @@ _SCRATCH: dict[tuple[str, str], tuple[str, ...]] = {
 
 
 def _trusted(module: str) -> bool:
+    module = module.removeprefix("_")
     if any(module == name or module.startswith(f"{name}.") for name in _NOT_TRUSTED):
         return False
     return module.partition(".")[0] in _TRUSTED
@@ -386,7 +387,16 @@ def _slots(cls: type) -> list[str]:
 
 
 def _of_python(cls: type) -> bool:
-    return bool(cls.__flags__ & (1 << 9))  # a class statement has made it
+    """Whether a class statement has made it: then its objects hold no more than dictionary, slots
+    and weak references.
+    """
+    if not cls.__flags__ & (1 << 9):  # a static type of C
+        return False
+    own = cls.__basicsize__ - (cls.__base__ or object).__basicsize__
+    return own <= _POINTER * (len(_slots(cls)) + 2)
+
+
+_POINTER = object.__basicsize__ // 2
 
 
 # Classes made in C of whose objects nothing is hidden; others may hold more than can be seen.
