@@ -15,6 +15,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -24,6 +25,20 @@ from torch.distributions import constraints, transform_to
 from torch.nn import Parameter
 
 from . import checks, errors
+
+
+# Set while draws are made that no step of a run counts as its own.
+ASIDE: ContextVar[bool] = ContextVar("pplkit_aside", default=False)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """In the block, what is drawn comes before a run's steps: start values, a look at a model."""
+    token = ASIDE.set(True)
+    try:
+        yield
+    finally:
+        ASIDE.reset(token)
 
 
 @dataclass(slots=True, eq=False)
@@ -177,7 +192,8 @@ class ParamStore:
         self._fitted.clear()
 
     def _create(self, name, init, constraint, event_dim=None, where=None) -> None:
-        value = torch.as_tensor(init() if callable(init) else init)
+        with aside():
+            value = torch.as_tensor(init() if callable(init) else init)
         if value.grad_fn is not None:
             errors.warn(errors.init_needs_gradient(name, where))
         if not (value.is_floating_point() or value.is_complex()):

@@ -18,6 +18,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from .effects import active_handlers
 from .params import user_task
@@ -133,6 +134,29 @@ NOISE_GIVEN: ContextVar[bool | str] = ContextVar("pplkit_noise_given", default=F
 
 # Set while a block of a run's base noise is drawn: whose it is, and the row that it starts at.
 ROWS: ContextVar[tuple | None] = ContextVar("pplkit_noise_rows", default=None)
+
+# What hands out base noise instead of random streams, as in a figure.
+SOURCE: ContextVar[Callable | None] = ContextVar("pplkit_noise_source", default=None)
+
+
+def base_noise(
+    kind: str, shape, dtype: torch.dtype, device: torch.device, own: Generators | None = None
+) -> Tensor:
+    """Standard normal or uniform numbers.
+
+    Args:
+        kind: `normal` or `uniform`.
+        own: random streams; this context's, unless told.
+    """
+    source = SOURCE.get()
+    if own is None and source is not None:
+        return source(kind, tuple(shape), dtype, device)
+    make = torch.randn if kind == "normal" else torch.rand
+    streams = generators_here() if own is None else own
+    generator = None if streams is None else streams.on(device)
+    with _disable_current_modes():  # noise is not to be answered with noise
+        return make(tuple(shape), dtype=dtype, device=device, generator=generator)
+
 
 _ANSWER: ContextVar[tuple | None] = ContextVar("pplkit_noise_answer", default=None)
 

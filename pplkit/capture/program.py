@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import errors
 from ..effects import _STACK
 from ..params import ParamStore, get_param_store
-from ..randomness import generators_here
+from ..randomness import Generators, base_noise
 from .export import exported
 from .kernels import register_kernels
 from .noise import GivenNoise
@@ -413,20 +413,11 @@ class _Streams:
     """Where base noise comes from: a seed's streams, this context's, or torch's own."""
 
     def __init__(self, seed: int | None):
-        self._seed, self._own, self._here = seed, {}, generators_here()
+        self._own = None if seed is None else Generators(seed)
 
     def draw(self, spec: NoiseSpec, sizes: dict) -> Tensor:
-        make = torch.randn if spec.kind == "normal" else torch.rand
         shape = [evaluated(n, sizes) for n in spec.shape]
-        generator = self._on(spec.device)
-        return make(shape, dtype=spec.dtype, device=spec.device, generator=generator)
-
-    def _on(self, device: torch.device):
-        if self._seed is None:
-            return None if self._here is None else self._here.on(device)
-        if device not in self._own:
-            self._own[device] = torch.Generator(device).manual_seed(self._seed)
-        return self._own[device]
+        return base_noise(spec.kind, shape, spec.dtype, spec.device, self._own)
 
 
 def _kind(leaf: Any) -> tuple:

@@ -9,6 +9,7 @@ A run on given noise that is not recorded takes the same steps in Python.
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -33,9 +34,9 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from .. import errors
 from ..infer.svi import SVI, SVIRunResult, _Watcher
 from ..optim import Optimizer, clipped
-from ..params import Entry, ParamStore
+from ..params import ASIDE, Entry, ParamStore
 from .noise import GivenNoise
-from .step import _leaf, _moving, _Reading, _Standing
+from .step import _at_rates, _leaf, _moving, _Reading, _Standing, rates
 
 aten = torch.ops.aten
 _BRIEF = 2  # steps that are taken where nobody looks at what they reach
@@ -83,7 +84,11 @@ class _Run:
         with self.rows.at(0):
             outcome = self.svi._evaluated(watcher, self.args, self.kwargs)
         self.names = [name for name in self.store if name in watcher.params]
+        leaves = {name: self.store.unconstrained(name) for name in self.names}
+        modules = (name for name in self.names if isinstance(leaves[name], torch.nn.Parameter))
+        self.parameters = {name: id(leaves[name]) for name in modules}
         self.svi._names |= dict.fromkeys(outcome.leaves)
+        self.scheduled = self.schedule()
         free, past = {}, {}
         optim = _moving(self.svi.optim)
         for name in self.names:
@@ -93,21 +98,41 @@ class _Run:
             past[name] = dict(optim.init(free[name]) if known is None else known)
         return {"free": free, "past": past}
 
-    def step(self, carried: dict) -> tuple[dict, Tensor]:
-        """From what is carried to the next, and the loss."""
+    def schedule(self) -> dict[str, Tensor]:
+        """Where learning rates follow a schedule, a number for each step."""
+        optim = self.svi.optim
+        if not hasattr(optim, "_schedules"):
+            return {}
+        plateau = optim.scheduler_constructor is torch.optim.lr_scheduler.ReduceLROnPlateau
+        if plateau or isinstance(self.steps, torch.SymInt):
+            follows = "the losses" if plateau else "a number of steps that is an argument"
+            raise errors.cannot_be_captured(
+                "a schedule of learning rates",
+                errors.user_frame(),
+                f"it follows {follows}",
+                remedy="take a schedule that knows its steps beforehand, or one learning rate",
+            )
+        found: dict[str, list[float]] = {}
+        for _ in range(self.steps):
+            for key, rate in rates(optim, self.names).items():
+                found.setdefault(key, []).append(rate)
+            optim.step()
+        return {key: torch.tensor(rows, dtype=torch.float64) for key, rows in found.items()}
+
+    def step(self, carried: dict, at: dict[str, Tensor]) -> tuple[dict, Tensor]:
+        """From what is carried, and scheduled rates, to what is carried on, and the loss."""
         leaves = {name: _leaf(name, value) for name, value in carried["free"].items()}
-        over, stands_for = ParamStore(), {}
+        stands_for = {}
         for name, leaf in leaves.items():
             then = self.store._entries[name]
-            over._entries[name] = Entry(leaf, then.constraint, leaf.shape, then.event_dim)
-            if isinstance(then.unconstrained, torch.nn.Parameter):
-                stands_for[id(then.unconstrained)] = leaf
-        with over, _Reading(over), _Standing(stands_for):
+            self.store._entries[name] = Entry(leaf, then.constraint, leaf.shape, then.event_dim)
+            stands_for[self.parameters.get(name)] = leaf
+        with _Reading(self.store), _Standing(stands_for):
             outcome = self.svi._evaluated(_Watcher(), self.args, self.kwargs)
         with torch.no_grad():
-            return self.moved(carried, leaves, outcome.grads), outcome.loss
+            return self.moved(carried, at, leaves, outcome.grads), outcome.loss
 
-    def moved(self, carried: dict, leaves: dict, grads: dict) -> dict:
+    def moved(self, carried: dict, at: dict, leaves: dict, grads: dict) -> dict:
         optim, free, past = self.svi.optim, {}, {}
         for name, leaf in leaves.items():
             free[name], past[name] = leaf.detach(), carried["past"][name]
@@ -115,7 +140,7 @@ class _Run:
                 grad = grads[name]
                 if _moving(optim).clip_args:
                     grad = clipped(grad, **_moving(optim)._clip_options(name))
-                options = optim.options(name)
+                options = _at_rates(optim.options(name), at, name, leaf.dtype)
                 free[name], past[name] = optim.update(free[name], grad, past[name], **options)
         return {"free": free, "past": past}
 
@@ -124,7 +149,8 @@ class _Run:
         losses = []
         for step in range(min(self.steps, _BRIEF) if self.mode.brief else self.steps):
             with self.rows.at(step):
-                carried, loss = self.step(carried)
+                at = {key: column[step] for key, column in self.scheduled.items()}
+                carried, loss = self.step(carried, at)
             if not torch.isfinite(loss):
                 raise errors.not_finite("the loss", step + 1, None)
             losses.append(loss)
@@ -138,7 +164,8 @@ class _Run:
         flat, spec = tree_flatten(carried)
         before = [_entered(value) for value in flat]
         with self.rows.at(None):
-            after, loss = self.step(tree_unflatten(before, spec))
+            at = {key: self.rows.enter(column) for key, column in self.scheduled.items()}
+            after, loss = self.step(tree_unflatten(before, spec), at)
         after = tree_flatten(after)[0]
         for old, new in zip(before, after, strict=True):
             if old.shape != new.shape or old.dtype != new.dtype:
@@ -183,10 +210,13 @@ class Rows:
             yield
 
     def _take(self, kind, shape, dtype, device) -> Tensor:
+        if ASIDE.get():
+            with self._outside():
+                return self._mode.take(kind, shape, dtype, device)
         wanted, place = (kind, tuple(shape), dtype, device), self._place
         self._place += 1
         if place == len(self._blocks):
-            with nullcontext() if self._mode.records else _disable_current_modes():
+            with self._outside():
                 block = self._mode.take(kind, (self._steps, *shape), dtype, device)
             self._blocks.append((wanted, block))
         known, block = self._blocks[place]
@@ -198,8 +228,15 @@ class Rows:
             )
         if self._step is not None:
             return block[self._step]
+        return self.enter(block)
+
+    def enter(self, block: Tensor) -> Tensor:
+        """What stands for a row of it in the body."""
         self.entered.append(_entered(block, 0))
         return self.entered[-1]
+
+    def _outside(self):
+        return nullcontext() if self._mode.records else _disable_current_modes()
 
 
 # -- putting back what was there -------------------------------------------------------------------
@@ -227,12 +264,19 @@ def _undone_later(svi: SVI, store: ParamStore) -> None:
     optim = _moving(svi.optim)
     entries, state, leaves = dict(store._entries), dict(optim.state), dict(optim._leaves)
     names, told = dict(svi._names), svi._told
+    scheduled = hasattr(svi.optim, "_schedules")
+    if scheduled:
+        now = {k: copy.deepcopy(s.state_dict()) for k, s in svi.optim._schedules.items()}
+        loaded = {**svi.optim._loaded, **now}
 
     def put_back():
         for here, before in ((store._entries, entries), (optim.state, state)):
             here.clear()
             here.update(before)
         optim._leaves, svi._names, svi._told = leaves, names, told
+        if scheduled:
+            svi.optim._loaded = loaded
+            svi.optim._schedules.clear()
 
     undo.append(put_back)
     svi._told = True  # warnings are for runs that somebody looks at

@@ -28,6 +28,7 @@ from .. import errors
 from ..distributions import Distribution, Independent, Unit
 from ..effects import Message, PlateFrame
 from ..handlers import block, replay, trace
+from ..params import aside
 from ..primitives import plate
 from ..trace import Trace
 from .baselines import with_baseline
@@ -273,7 +274,7 @@ def plate_nesting(model: Callable, guide: Callable | None, *args, **kwargs) -> i
     >>> plate_nesting(model, None)
     2
     """
-    with torch.no_grad(), block():
+    with torch.no_grad(), block(), aside():
         traces = [trace(guide).get_trace(*args, **kwargs)] if guide is not None else []
         run = replay(model, trace=traces[0]) if traces else model
         traces.append(trace(run).get_trace(*args, **kwargs))

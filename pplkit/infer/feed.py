@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
-from ..randomness import ROWS, answered_by, generators_here
+from ..params import ASIDE
+from ..randomness import ROWS, answered_by, base_noise
 
 # A block holds this many steps at most, and this many numbers if more than one step.
 _STEPS, _NUMBERS = 1024, 1 << 20
@@ -64,6 +64,8 @@ class Feed:
     def take(self, kind: str, shape, dtype: torch.dtype, device: torch.device) -> Tensor:
         """The next draw of the step."""
         wanted = Kind(kind, tuple(shape), dtype, torch.device(device))
+        if ASIDE.get():
+            return base_noise(*wanted)
         block = self._block(self._place, wanted)
         self._place += 1
         return block.rows[self._step % len(block.rows)]
@@ -94,17 +96,11 @@ class Feed:
         return fresh
 
     def _drawn(self, kind: Kind, place: int, number: int) -> Tensor:
-        streams, length = generators_here(), _length(kind)
-        make = torch.randn if kind.kind == "normal" else torch.rand
+        length = _length(kind)
         token = ROWS.set(((self, place), number * length))
         try:
-            with _disable_current_modes():  # noise is not to be answered with noise
-                return make(
-                    (length, *kind.shape),
-                    dtype=kind.dtype,
-                    device=kind.device,
-                    generator=None if streams is None else streams.on(kind.device),
-                )
+            shape = (length, *kind.shape)
+            return base_noise(kind.kind, shape, kind.dtype, kind.device)
         finally:
             ROWS.reset(token)
 

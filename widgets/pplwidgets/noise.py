@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pplkit.capture.noise import GivenNoise
-from pplkit.randomness import NOISE_GIVEN, ROWS
+from pplkit.randomness import NOISE_GIVEN, ROWS, SOURCE
 
 # Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators": step and mixing of
 # SplitMix64.
@@ -74,11 +74,12 @@ class common_random_numbers(TorchFunctionMode):
 
     def __enter__(self):
         # Not True: a seed of the function's own, inside, is respected.
-        self._token = NOISE_GIVEN.set("common")
+        self._tokens = NOISE_GIVEN.set("common"), SOURCE.set(self.take)
         return super().__enter__()
 
     def __exit__(self, *exc):
-        NOISE_GIVEN.reset(self._token)
+        NOISE_GIVEN.reset(self._tokens[0])
+        SOURCE.reset(self._tokens[1])
         return super().__exit__(*exc)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
-from ... import errors
+from ... import checks, errors
 from ...distributions import Delta, biject_to
 from ...effects import Message, PlateFrame
 from ...handlers import block, trace
-from ...params import ParamStore, get_param_store
+from ...params import ParamStore, aside, get_param_store
 from ...primitives import param, plate, sample
 from .initialization import InitHandler, Strategy, init_to_median
 
@@ -106,7 +106,7 @@ class AutoGuide:
 
     def setup(self, *args, **kwargs) -> None:
         """Run the model once, to see which latent variables it has."""
-        with block(), torch.no_grad():
+        with block(), aside(), torch.no_grad():
             run = trace(InitHandler(self.model, self.init_loc_fn)).get_trace(*args, **kwargs)
         drawn = [site for site in run.sites("sample") if not site.is_observed]
         self._latents = [self._latent(site) for site in drawn]
@@ -285,7 +285,7 @@ class AutoGuideList(AutoGuide):
 def as_quantiles(quantiles: float | Sequence[float] | Tensor, like: Tensor) -> Tensor:
     """The quantiles asked for, as a tensor of one dimension, or of none for one number."""
     asked = torch.as_tensor(quantiles, dtype=like.dtype, device=like.device)
-    if asked.dim() > 1 or not bool(((asked > 0) & (asked < 1)).all()):
+    if asked.dim() > 1 or not checks.holds(((asked > 0) & (asked < 1)).all()):
         expected = "numbers between 0 and 1, as [0.05, 0.5, 0.95]"
         raise errors.wrong_argument("quantiles", "quantiles=", quantiles, expected)
     return asked

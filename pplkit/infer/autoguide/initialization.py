@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ... import errors
+from ... import checks, errors
 from ...distributions import transform_to
 from ...effects import Handler, Message
 from ...names import Names
@@ -177,7 +177,7 @@ def _is_multivariate(fn) -> bool:
 
 
 def _is_usable(site: Message, value: Tensor) -> bool:
-    return bool(torch.isfinite(value).all() and site.fn.support.check(value).all())
+    return checks.holds(torch.isfinite(value).all() & site.fn.support.check(value).all())
 
 
 def values_named(strategy: Strategy) -> list[str]:
@@ -227,6 +227,6 @@ class InitHandler(Handler):
             value = torch.as_tensor(self.strategy(msg)).detach()
         if value.shape != msg.fn.shape():
             raise errors.initial_value(msg, value.shape, msg.fn.shape())
-        if not bool(msg.fn.support.check(value).all()):
+        if not checks.holds(msg.fn.support.check(value).all()):
             raise errors.initial_outside_support(msg, value)
         msg.value = value
