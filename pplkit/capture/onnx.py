@@ -275,36 +275,41 @@ def _paths(spec: pytree.TreeSpec) -> list[list[str]]:
 
 
 def _converted(program: Program):
-    """The model that torch's exporter makes."""
-    from .published import simplified, translations
+    """The model that torch's exporter makes, by its parts: as a whole it would take the program
+    apart a second time, and round numbers.
+    """
+    from onnxscript import version_converter
+    from torch.onnx._internal.exporter import _core, _fx_passes
 
-    known, table = _operations()
+    from .published import simplified
+
+    known, table, registry = _operations()
     exported = program.exported.run_decompositions({**table, **_published()})
     for module in exported.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             if isinstance(node.target, torch._ops.OpOverload) and node.target not in known:
                 raise errors.cannot_be_published(str(node.target), _line(program, node.target))
     with _quiet():
-        made = torch.onnx.export(
-            exported,
-            dynamo=True,
-            opset_version=_OPSET,
-            optimize=False,
-            verbose=False,
-            custom_translation_table=translations(),
-        )
+        _fx_passes.insert_type_promotion_nodes(exported.graph_module)
+        _fx_passes.remove_assertion_nodes(exported.graph_module)
+        made = _core._exported_program_to_onnx_program(exported, registry=registry)
+        version_converter.convert_version(made.model, _OPSET, fallback=True)
         return simplified(made.model)
 
 
 @cache
-def _operations() -> tuple[set, dict]:
-    """What the exporter has ONNX for, and how it takes other operations apart."""
+def _operations() -> tuple[set, dict, Any]:
+    """What the exporter has ONNX for, how it takes other operations apart, and its registry."""
     from torch.onnx._internal.exporter import _decomp, _registration
+
+    from .published import translations
 
     with _quiet():
         registry = _registration.ONNXRegistry.from_torchlib()
+    for operation, translation in translations().items():
+        registry.register_op(operation, translation)
     known = set(_decomp.get_onnx_implemented_overloads(registry))
-    return known, _decomp.create_onnx_friendly_decomposition_table(known)
+    return known, _decomp.create_onnx_friendly_decomposition_table(known), registry
 
 
 def _published() -> dict:
