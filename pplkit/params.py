@@ -26,7 +26,6 @@ from torch.nn import Parameter
 
 from . import checks, errors
 
-
 # Set while draws are made that no step of a run counts as its own.
 ASIDE: ContextVar[bool] = ContextVar("pplkit_aside", default=False)
 
