@@ -27,6 +27,7 @@ from .still import STATIC, asset
 ROOM = "_static/pplwidgets"
 _STATE = "application/vnd.jupyter.widget-state+json"
 _VIEW = "application/vnd.jupyter.widget-view+json"
+_PATIENCE = 900  # seconds for one cell
 _MARK = f'<script type="{MIME}">'
 _CARRIED = re.compile(re.escape(_MARK) + r"(.*?)</script>", re.DOTALL)
 _LINKS = ("LinkModel", "DirectionalLinkModel")
@@ -35,16 +36,19 @@ _LINKS = ("LinkModel", "DirectionalLinkModel")
 def setup(app) -> dict:
     """Called by Sphinx."""
     os.environ[VARIABLE] = "1"  # kernels that run the notebooks inherit it
-    app.connect("config-inited", _no_hosts)
+    app.connect("config-inited", _configure)
     app.connect("doctree-resolved", _place_figures)
     app.connect("html-page-context", _keep_live_state, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def _no_hosts(app, config) -> None:
-    """The widgets' scripts that would come from elsewhere: pages get the book's own."""
+def _configure(app, config) -> None:
+    """Widgets' scripts come from the book, not from elsewhere; cells have the time they need."""
     if "nb_ipywidgets_js" in config.values:
         config.nb_ipywidgets_js = {}
+    # A cell that shows a figure makes programs of it, each a matter of seconds.
+    if "nb_execution_timeout" in config.values and 0 < config.nb_execution_timeout < _PATIENCE:
+        config.nb_execution_timeout = _PATIENCE
 
 
 # -- figures ---------------------------------------------------------------------------------------
