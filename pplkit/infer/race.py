@@ -46,7 +46,7 @@ class Race:
         self.patient, self._called_back = patient, called_back
         self._native: Native | None = None
         self._identity: Identity | None = None
-        self._lost = self._looked = self._doubted = False
+        self._lost = self._looked = self._watched = self._doubted = False
         self._python, self._natively = _Pace(), _Pace()
 
     # -- what takes the next steps ---------------------------------------------------------------
@@ -96,6 +96,10 @@ class Race:
         seconds = self._python.seconds * left
         if self.patient or seconds > _WORTH_IT:
             self._refuse()
+            if not self.patient and not self._watched:  # what does a stretch of steps change?
+                self._watched, self._identity = True, self._identified_now()
+                return
+            self._check_unchanged()
             self._bind(capturing=True)
             self._native.start()
         elif seconds > _WORTH_LOOKING and not self._looked:
@@ -134,20 +138,27 @@ class Race:
                 folder.note(self._identity.digest)
 
     def _capture(self, known: Remembered, args: tuple, kwargs: dict) -> None:
+        fault, before = None, self._identity
         try:
             known.captured(self._svi, args, kwargs)
-            if self._identity is not None:
-                now = self._identified_now()
-                if now is None or now.told != self._identity.told:
-                    what = now.difference(self._identity) if now is not None else "something"
-                    why = f"{what}, which the program reaches, changes from step to step"
-                    raise NotCompiled(why)
-        except NotCompiled as fault:
-            if self._identity is not None:
-                remember(self._identity, str(fault))
-            raise
-        if self._identity is not None:
-            remember(self._identity, known)
+        except NotCompiled as problem:
+            fault = problem
+        try:
+            self._check_unchanged()  # capturing has run the program
+        except NotCompiled as problem:
+            fault = problem
+        if before is not None:
+            remember(before, known if fault is None else str(fault))
+        if fault is not None:
+            raise fault
+
+    def _check_unchanged(self) -> None:
+        """Raise if the program changes what it reaches: in Python each step would see that."""
+        before = self._identity
+        now = None if before is None else self._identified_now()
+        if now is not None and now.told != before.told:
+            what = now.difference(before)
+            raise NotCompiled(f"{what}, which the program reaches, changes from step to step")
 
     def _refuse(self) -> None:
         """Raise if this run is one for Python, whatever the graph is."""

@@ -1,6 +1,7 @@
 """A clean slate for each test of the room."""
 
 import builtins
+import os
 
 import pytest
 import torch
@@ -19,3 +20,16 @@ def clean_slate():
     yield
     assert active_handlers() == []
     assert builtins.len is LEN
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs(tmp_path_factory):
+    """One folder for compiled programs, so that each is compiled once, and in no user's own."""
+    place = tmp_path_factory.mktemp("programs", numbered=True) / "kept"
+    before = os.environ.get("PPLKIT_CACHE_DIR")
+    os.environ["PPLKIT_CACHE_DIR"] = str(place)
+    yield place
+    if before is None:
+        del os.environ["PPLKIT_CACHE_DIR"]
+    else:
+        os.environ["PPLKIT_CACHE_DIR"] = before
