@@ -95,7 +95,7 @@ def _fitted(prior_mean, prior_scale, noise, data: Tensor) -> tuple[Tensor, Tenso
                 pplkit.sample("obs", dist.Normal(z, noise), obs=data)
 
     def guide():
-        loc = pplkit.param("loc", torch.as_tensor(float(prior_mean)))
+        loc = pplkit.param("loc", torch.as_tensor(prior_mean))
         scale = pplkit.param("scale", torch.tensor(0.05), constraint=dist.constraints.positive)
         with pplkit.plate("draws", draws, dim=-2):
             pplkit.sample("z", dist.Normal(loc, scale))

@@ -58,7 +58,7 @@ def bernoulli_plate(*, seed: int = 0, **controls) -> LiveFigure:
                 "row": row.reshape(-1), "coin": (coin + 0 * row).reshape(-1),
                 "heads": heads.reshape(-1) > 0.5,
             },
-            "worst": {"off": (shares - probs).abs().amax()},
+            "worst": {"off": (shares - probs).abs().amax(0)},
         }  # fmt: skip
         return made | {name: {"heads": counts[i]} for i, name in enumerate("abcde")}
 

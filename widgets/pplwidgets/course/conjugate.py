@@ -44,16 +44,16 @@ def beta_bernoulli(*, observed=(1, 1, 0, 1, 1), seed: int = 0, **controls) -> Li
     >>> figure.close()
     """
     observed = torch.as_tensor(observed, dtype=torch.float32)
-    z = (torch.arange(240) + 0.5) / 240
+    z, start = (torch.arange(240) + 0.5) / 240, len(observed)
 
-    def program(prior_heads=2.0, prior_tails=2.0, plate_size=len(observed)):
+    def program(prior_heads=2.0, prior_tails=2.0, plate_size=start):
         data = _rows(observed, dist.Bernoulli(observed.mean().clamp(0.05, 0.95)))[:plate_size]
         heads, tails = data.sum(), plate_size - data.sum()
         prior = dist.Beta(torch.as_tensor(prior_heads), torch.as_tensor(prior_tails))
         exact = dist.Beta(prior_heads + heads, prior_tails + tails)
-        start = torch.as_tensor(prior_heads / (prior_heads + prior_tails))
+        middle = torch.as_tensor(prior_heads / (prior_heads + prior_tails))
         guide = _fitted(
-            prior, lambda p: dist.Bernoulli(p), data, start.logit(),
+            prior, lambda p: dist.Bernoulli(p), data, middle.logit(),
             lambda loc, scale: dist.TransformedDistribution(
                 dist.Normal(loc, scale), dist.transforms.SigmoidTransform()
             ),
@@ -87,9 +87,9 @@ def gamma_poisson(*, observed=(3, 1, 4, 2), seed: int = 0, **controls) -> LiveFi
     >>> figure.close()
     """
     observed = torch.as_tensor(observed, dtype=torch.float32)
-    z = 10 * (torch.arange(240) + 0.5) / 240
+    z, start = 10 * (torch.arange(240) + 0.5) / 240, len(observed)
 
-    def program(concentration=2.0, rate=0.5, plate_size=len(observed)):
+    def program(concentration=2.0, rate=0.5, plate_size=start):
         mean = observed.mean().clamp(0.1, 12.0)
         data = _rows(observed, dist.Poisson(mean))[:plate_size]
         total = data.sum()
@@ -160,7 +160,7 @@ def _tables(z, prior, likelihood, exact, guide, said, points) -> dict:
 
 
 def _curve(z: Tensor, log_density: Tensor) -> dict[str, Tensor]:
-    return {"z": z, "height": (log_density - log_density.amax()).exp()}
+    return {"z": z, "height": (log_density - log_density.amax(0)).exp()}
 
 
 def _chart(span: tuple[float, float], title: str):

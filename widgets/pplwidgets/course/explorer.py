@@ -260,7 +260,7 @@ def _chart():
         "below", (-0.12, 1.0), "P(X ≤ x), dashed", "y",
         values=[0, 0.5, 1], orient="right", grid=False,
     )  # fmt: skip
-    x, said = _x(alt), dict(description="distribution function")
+    x, said = _x(alt), {"description": "distribution function"}
     right = [
         line(table("density"), 1, 2, **said).encode(x, share),
         line(table("mass"), 1, 2, interpolate="step-after", **said).encode(x, share),
@@ -299,7 +299,7 @@ def _densities(alt) -> list:
 
 def _places(alt) -> list:
     """Draws, mean and standard deviation, and the pointer of the slider."""
-    x, height = _x(alt), _height(alt)
+    x = _x(alt)
     bar, pointer = table("bar").transform_filter("datum.there"), table("pointer")
     return [
         table("draws").mark_point(**TICK, opacity=0.3).encode(x, _height(alt, "floor")),

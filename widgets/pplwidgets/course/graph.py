@@ -13,9 +13,8 @@ from pplkit import plate, render_model, sample
 from pplkit.handlers import condition
 from pplkit.inspect import ModelGraph
 
-from ..controls import Control
+from ..controls import Control, marked
 from ..controls import control as make_control
-from ..controls import marked
 from .drawn import Drawn
 
 _MOST = 64  # drawings

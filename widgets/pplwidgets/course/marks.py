@@ -57,7 +57,7 @@ def called(chart, name: str):
     return chart.transform_calculate(curve=f"'{name}'")
 
 
-TICK = dict(shape="stroke", angle=90, size=130, strokeWidth=1.4, color="currentColor")
+TICK = {"shape": "stroke", "angle": 90, "size": 130, "strokeWidth": 1.4, "color": "currentColor"}
 
 _INKS = ["first", "second", "third", "fourth"]
 

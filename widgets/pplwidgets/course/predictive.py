@@ -101,7 +101,8 @@ def _statistic(which: str, tosses: Tensor) -> Tensor:
     place = torch.arange(float(_TOSSES - 1)) + 1
     ends = torch.cat([torch.zeros_like(tosses[..., :1]), changed * place], -1)
     # At every toss, where its run began: the last change up to there.
-    began = ends.cummax(-1).values
+    before = torch.arange(_TOSSES).unsqueeze(0) <= torch.arange(_TOSSES).unsqueeze(1)
+    began = torch.where(before, ends.unsqueeze(-2), 0.0).amax(-1)
     return (torch.arange(float(_TOSSES)) - began + 1).amax(-1)
 
 
