@@ -119,6 +119,12 @@ class Figure:
     def value(self, name: str) -> float:
         return float(self.slider(name).input_value())
 
+    def share(self, name: str) -> float:
+        """How far along its track the slider stands, from 0 to 1."""
+        return self.slider(name).evaluate(
+            "s => (Number(s.value) - Number(s.min)) / (Number(s.max) - Number(s.min))"
+        )
+
     def drag(self, name: str, to: float):
         """Drag the slider's thumb with the mouse to a share `to` (0 to 1) of its track."""
         slider = self.slider(name)

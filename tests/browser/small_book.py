@@ -124,7 +124,9 @@ def readme_example() -> str:
     """The README's figure of one's own."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return next(
-        block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "pplwidgets.live" in block
+        block
+        for block in re.findall(r"```python\n(.*?)```", text, re.S)
+        if "pplwidgets.live" in block
     )
 
 

@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 
 from .access import serious_violations
 from .conftest import DESKTOP, ROOT
-from .notebook import WIDGET
+from .published import broken, contracts, live, settled
 
 PHONE = {"width": 390, "height": 844}
 STILL = "figure.pplkit-still"
@@ -49,13 +49,15 @@ def visit(page, book, name):
 
 
 def figures_made(book, name):
-    """How many widgets the notebook's run put on the page: 0 for a page that is no notebook."""
+    """How many figures the notebook's run put on the page: 0 for a page that is no notebook."""
     executed = book.folder.parent / "jupyter_execute" / f"{name}.ipynb"
     if not executed.exists():
         return 0
     cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
     return sum(
-        WIDGET in output.get("data", {}) for cell in cells for output in cell.get("outputs", [])
+        "pplkit-still" in "".join(output.get("data", {}).get("text/html", ""))
+        for cell in cells
+        for output in cell.get("outputs", [])
     )
 
 
@@ -92,8 +94,13 @@ def _pictures_shown(page):
 def _figures_shown(page, count):
     stills = page.locator(STILL)
     assert stills.count() == count, f"{count} figures were made, {stills.count()} are shown"
+    places = page.locator(".pplkit-page")
+    assert places.count() == count, "every figure of the book is live"
+    for place in range(count):
+        box = live(page, place).root.locator(".pplkit-chart").bounding_box()
+        assert box["width"] >= 200 and box["height"] >= 100, f"the picture is only {box}"
+    page.emulate_media(media="print")
     for still in stills.all():
-        still.scroll_into_view_if_needed()
         expect(still).to_be_visible()
         drawing = still.get_by_role("img").first
         expect(drawing).to_be_visible()
@@ -108,6 +115,7 @@ def _figures_shown(page, count):
             f"the still picture's text says too little: {told!r}"
         )
         assert len(still.inner_text().split()) >= 5, "no sentence goes with the still picture"
+    page.emulate_media(media="screen")
 
 
 def _mathematics_set(page, name):
@@ -304,4 +312,30 @@ def test_pictures_of_figures_can_be_read_by_everybody(book, new_page, name, sche
         return
     page = new_page(color_scheme=scheme)
     visit(page, book, name)
-    assert serious_violations(page, STILL) == []
+    for place in range(figures_made(book, name)):
+        live(page, place)
+    assert serious_violations(page, ".pplkit-host") == []
+
+
+def test_every_contract_of_the_book_is_kept(book, page):
+    visit(page, book, PAGES[-1])  # a page without figures
+    known = contracts(book)
+    assert known
+    for name, contract in known:
+        assert broken(page, book, contract) == [], name
+
+
+@every_page
+def test_mouse_and_keyboard_move_every_figure(book, page, name):
+    visit(page, book, name)
+    for place in range(figures_made(book, name)):
+        figure = live(page, place)
+        sliders = [s for s in figure.root.get_by_role("slider").all() if s.is_visible()]
+        for slider, act in zip((sliders * 2)[:2], ("mouse", "keys"), strict=False):
+            before, label = figure.picture(), slider.evaluate("s => s.labels[0].textContent")
+            if act == "mouse":
+                figure.drag(label, 0.9 if figure.share(label) < 0.5 else 0.2)
+            else:
+                figure.press(label, "PageUp" if figure.share(label) < 0.5 else "PageDown")
+            figure.wait_for_change(before, f"{label} of figure {place} has moved it by {act}")
+            settled(figure)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import gzip
 import re
-from pathlib import Path
 
 import pytest
+import torch
 from playwright.sync_api import expect
+
+from pplwidgets.noise import numbers
 
 from . import small_book
 from .access import serious_violations
 from .conftest import DESKTOP
-from .figure import Figure
+from .published import ROOM, assets, broken, contracts, live, settled
 from .servers import Site
 
 PHONE = {"width": 390, "height": 844}
-ROOM = "_static/pplwidgets"
 # Jupyter Book's own, in a book that leaves everything as it is.
 THEIRS = r"THEBE_JS_URL|invalid theme mode|refused: https://cdn|mathjax|thebe"
-_REPLAY = """async ([assets, file, settings]) => {
-  const page = await import(assets + "page.js");
-  return page.replay(file, assets, settings);
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -65,48 +62,6 @@ def open_(site, new_page):
     return go
 
 
-def live(page, place: int = 0) -> Figure:
-    """The figure at this place of the page, once it is live."""
-    where = page.locator(".pplkit-page").nth(place)
-    where.scroll_into_view_if_needed()
-    figure = Figure.within(where.locator(".pplkit-host"))
-    expect(where).to_have_class(re.compile("pplkit-is-live"))
-    return figure
-
-
-def settled(figure: Figure):
-    figure.wait_until(
-        lambda: figure.root.get_attribute("data-settled") == "true", "the figure is settled"
-    )
-
-
-def assets(site) -> str:
-    return f"{site.url}{ROOM}/{next((Path(site.folder) / ROOM).glob('page-*')).name}/"
-
-
-def contracts(site) -> list[tuple[str, dict]]:
-    found = sorted((Path(site.folder) / ROOM / "figures").glob("*.contract.json"))
-    return [(path.name, json.loads(path.read_text(encoding="utf-8"))) for path in found]
-
-
-def broken(page, site, contract) -> list[str]:
-    """Where a page's numbers are further from torch's than its contract allows."""
-    wanted = [each for each in contract["settings"] if "answers" in each]
-    asked = [{"controls": each["controls"], "seed": each["seed"]} for each in wanted]
-    file = f"{site.url}{ROOM}/figures/{contract['figure']}"
-    answers = page.evaluate(_REPLAY, [assets(site), file, asked])
-    found = []
-    for setting, given in zip(wanted, answers, strict=True):
-        for table, columns in setting["answers"].items():
-            for name, column in columns.items():
-                assert len(given[table][name]) == len(column)
-                for a, b in zip(given[table][name], column, strict=True):
-                    far = b is not None and (a is None or not abs(a - b) <= 1e-4 * (1 + abs(b)))
-                    if far:
-                        found.append(f"{table}.{name}: {a} for {b} at {setting['controls']}")
-    return found
-
-
 def test_every_contract_of_a_strangers_book_is_kept(site, open_):
     page = open_("plain")
     known = contracts(site)
@@ -114,6 +69,25 @@ def test_every_contract_of_a_strangers_book_is_kept(site, open_):
     for name, contract in known:
         assert len([each for each in contract["settings"] if "answers" in each]) >= 15, name
         assert broken(page, site, contract) == []
+
+
+def test_noise_is_pythons_to_the_last_digit(site, open_):
+    page = open_("plain")
+    asked = [
+        (0, 1, "uniform", (3,), "float64"), (2**32 - 1, 7, "normal", (4, 1, 5), "float64"),
+        (123, 2, "uniform", (2, 3, 2, 1, 2), "float32"), (5, 3, "normal", (), "float32"),
+        (9, 1, "normal", (5000,), "float32"), (9, 1, "uniform", (0,), "float32"),
+    ]  # fmt: skip
+    made = page.evaluate(
+        """async ([assets, asked]) => {
+          const { numbers } = await import(assets + "page.js");
+          return asked.map((each) => [...numbers(...each)]);
+        }""",
+        [assets(site), asked],
+    )
+    for (seed, draw, kind, shape, dtype), got in zip(asked, made, strict=True):
+        wanted = numbers(seed, draw, kind, shape, getattr(torch, dtype)).reshape(-1).tolist()
+        assert got == pytest.approx(wanted, rel=1e-14 if dtype == "float64" else 1e-7, abs=1e-300)
 
 
 def test_a_contract_that_is_broken_is_found_out(site, open_):
@@ -180,7 +154,9 @@ def test_a_table_stands_in_for_what_has_no_graph(open_):
     before = figure.picture()
     figure.press("n", "PageUp")
     figure.wait_for_change(before, "the table's entry for 6")
-    assert max(y for shape in figure.shapes() for _, y in shape.points) == pytest.approx(18, abs=0.5)
+    assert max(y for shape in figure.shapes() for _, y in shape.points) == pytest.approx(
+        18, abs=0.5
+    )
 
 
 def test_other_widgets_keep_working(open_):
@@ -214,7 +190,9 @@ def test_pages_load_what_they_need_and_nothing_else(built, site, new_page):
 
 
 def test_the_address_holds_the_settings_and_garbage_is_left_out_with_a_word(open_):
-    page = open_("figures", "?figure.mu=1.5&figure.sigma=99&figure.nu=1&figure.seed=x&counts.days=7")
+    page = open_(
+        "figures", "?figure.mu=1.5&figure.sigma=99&figure.nu=1&figure.seed=x&counts.days=7"
+    )
     figure = live(page)
     settled(figure)
     assert figure.value("mu") == 1.5 and figure.value("sigma") == 3.0
@@ -252,6 +230,24 @@ def test_where_webassembly_is_blocked_the_figure_says_so_and_stays_a_picture(sit
     expect(still).to_contain_text("blocks what would compute here")
     expect(still.get_by_role("img").first).to_be_visible()
     assert page.locator(".pplkit-figure").count() == 0
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_host_may_know_nothing_of_wasm_or_have_unpacked_it(site, new_page, packed):
+    page = new_page()
+    page.watch.expect(THEIRS)
+
+    def answer(route):
+        body = route.fetch().body()
+        kind = {"content-type": "application/octet-stream"}
+        route.fulfill(body=body if packed else gzip.decompress(body), headers=kind)
+
+    page.route("**/*.gz", answer)
+    page.goto(f"{site.url}figures.html")
+    figure = live(page)
+    before = figure.picture()
+    figure.press("mu", "PageUp")
+    figure.wait_for_change(before, "the curve has moved")
 
 
 def test_two_figures_and_two_tabs_do_not_meet(open_):
@@ -312,7 +308,9 @@ FUZZ = """async ([root, many]) => {
 }"""
 
 
-@pytest.mark.parametrize(("name", "place"), [("figures", 0), ("figures", 2), ("more", 0), ("more", 1)])
+@pytest.mark.parametrize(
+    ("name", "place"), [("figures", 0), ("figures", 2), ("more", 0), ("more", 1)]
+)
 def test_two_thousand_random_events_do_no_harm(open_, name, place):
     page = open_(name)
     figure = live(page, place)

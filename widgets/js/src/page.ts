@@ -277,6 +277,8 @@ function columns(heads: Head[], data: ArrayBuffer): Tables {
   return unpack(heads, views);
 }
 
+export { numbers } from "./noise";
+
 const engines = new Map<string, Engine>();
 
 /**
