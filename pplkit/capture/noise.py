@@ -30,7 +30,7 @@ aten = torch.ops.aten
 # Of Marsaglia and Tsang's proposals for a gamma draw at least 95 in 100 are accepted; of Hörmann's
 # for a binomial one, more than 80.
 _GAMMA_PROPOSALS, _BINOMIAL_PROPOSALS = 6, 10
-_POISSON_HALVINGS, _BINOMIAL_TERMS = 22, 64
+_POISSON_MANY, _POISSON_TERMS, _BINOMIAL_TERMS = 16.0, 64, 64
 
 
 class GivenNoise(TorchDispatchMode):
@@ -230,16 +230,23 @@ def _dirichlet(take, concentration: Tensor) -> Tensor:
 
 
 def _poisson(take, rate: Tensor) -> Tensor:
-    """The least count whose distribution function exceeds a uniform number, by halving."""
+    """The least count whose distribution function exceeds a uniform number. Few expected: of all
+    counts there may be. Many: of those next to where Cornish and Fisher's expansion puts it.
+    """
     u, given, rate = _noise(take, "uniform", rate).double(), rate, rate.double()
-    reach = 9.5 * rate.sqrt()  # as far as a uniform number of 53 bits can tell
-    low, high = (rate - reach - 2).floor().clamp(min=-1), (rate + reach + 30).ceil()
-    for _ in range(_POISSON_HALVINGS):  # the count is above `low`, at most `high`
-        middle = ((low + high) / 2).floor()
-        beyond = torch.special.gammaincc(middle.clamp(min=0) + 1, rate) > u
-        beyond = beyond & (middle >= 0)
-        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
-    return torch.where(rate == 0, 0.0, high).to(given.dtype)
+    few = rate < _POISSON_MANY
+    less, more = torch.where(few, rate, 1.0), torch.where(few, _POISSON_MANY, rate)
+    k = torch.arange(_POISSON_TERMS, dtype=rate.dtype, device=rate.device)
+    k = k.reshape(-1, *([1] * rate.dim()))
+    mass = (torch.special.xlogy(k, less) - less - (k + 1).lgamma()).exp()
+    summed = (u >= mass.cumsum(0)).to(rate.dtype).sum(0)
+    z = torch.special.ndtri(u.clamp(1e-16, 1 - 1e-16))
+    near = more + more.sqrt() * z + (z * z - 1) / 6 + (z - z**3) / (72 * more.sqrt())
+    low = (near.floor() - 1).clamp(min=0)
+    next_to = low + torch.arange(4, dtype=rate.dtype, device=rate.device).reshape(k[:4].shape)
+    below = torch.special.gammaincc(next_to + 1, more.expand(next_to.shape))
+    found = low + (u >= below).to(rate.dtype).sum(0)
+    return torch.where(few, summed, found).to(given.dtype)
 
 
 def _binomial(take, count: Tensor, prob: Tensor) -> Tensor:
