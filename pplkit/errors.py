@@ -1592,6 +1592,14 @@ def chains_not_compiled(why: str) -> PplkitWarning:
     )
 
 
+def native_chains_failed() -> InferenceError:
+    return InferenceError(
+        "the native code of the chains has failed",
+        where=user_frame(),
+        remedy="run in Python, MCMC(..., compile=False), which tells more",
+    )
+
+
 def failed_draw(msg: Message, fault: Exception) -> Exception:
     told = two_devices(fault, msg.fn, msg.name, msg.where)
     if told is not fault:
@@ -1898,6 +1906,14 @@ def disagrees(sizes: dict | None) -> CaptureError:
         expected="the same from the same noise",
         remedy="a function of its arguments alone: no state kept between runs, no random numbers "
         "from outside torch",
+    )
+
+
+def kept_from_a_step(where: Where | None) -> CaptureError:
+    return cannot_be_captured(
+        "what a step of `SVI.run` has computed, kept for after the run,",
+        where,
+        remedy="compute it from the parameters that the run has reached",
     )
 
 
@@ -2547,6 +2563,54 @@ def unknown_dimension(name: str, known: list[str]) -> UsageError:
         where=user_frame(),
         expected=f"one of {_those(known)}: plates go by their names",
         remedy=said if said.startswith("did") else None,
+    )
+
+
+def cannot_simulate(site: Message, found: str) -> UsageError:
+    return UsageError(
+        f"data cannot be simulated from this model, at site {site.name!r}",
+        site=site.name,
+        where=site.where,
+        found=found,
+        expected="all that the posterior depends on to be drawn from a distribution, all rows",
+    )
+
+
+def nothing_to_calibrate(nothing_observed: bool) -> UsageError:
+    return UsageError(
+        "simulation_based_calibration needs a model with latent variables and observed sites",
+        where=user_frame(),
+        found=f"no {'observed site' if nothing_observed else 'latent variable'}",
+        expected="sample(name, distribution, obs=data) with data among the model's arguments: their "
+        "shapes are those of what is simulated",
+    )
+
+
+def simulations_differ(name: str) -> ModelError:
+    return ModelError(
+        f"site {name!r} is not in every simulation with the same shape",
+        site=name,
+        where=user_frame(),
+        expected="the same sites, of the same shapes, whatever values are drawn",
+    )
+
+
+def sampler_made_already(name: str) -> UsageError:
+    return UsageError(
+        "simulation_based_calibration makes the sampler itself, for a model with simulated data",
+        where=user_frame(),
+        found=f"a {name} that has its model already",
+        expected=f"the class, {name}, or functools.partial({name}, target_accept_prob=0.9)",
+    )
+
+
+def guide_sees_no_data(names: list[str]) -> PplkitWarning:
+    return PplkitWarning(
+        "the guide cannot see the simulated data: it draws the same for all of them",
+        site=names[0],
+        where=user_frame(),
+        found=f"observations of {_those(names)} that are no argument of the model",
+        expected="obs=data where data is an argument as it is; or num_steps=, to fit the guide anew",
     )
 
 

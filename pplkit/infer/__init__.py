@@ -30,6 +30,7 @@ __all__ = [
     "SVI",
     "JitTraceEnum_ELBO",
     "JitTrace_ELBO",
+    "Calibration",
     "EmpiricalMarginal",
     "Importance",
     "Predictive",
@@ -50,12 +51,19 @@ __all__ = [
     "infer_discrete",
     "psis_diagnostic",
     "reparam",
+    "simulation_based_calibration",
     "to_arviz",
     "vectorized_importance_weights",
 ]
 
 # Imported when asked for.
-_HOMES = {"HMC": "hmc", "MCMC": "mcmc", "NUTS": "nuts"}
+_HOMES = {
+    "Calibration": "calibration",
+    "HMC": "hmc",
+    "MCMC": "mcmc",
+    "NUTS": "nuts",
+    "simulation_based_calibration": "calibration",
+}
 
 
 def __getattr__(name: str):

@@ -28,7 +28,7 @@ from .predictive import Predictive
 from .weights import LogWeights, check_possible, smoothed, systematic
 
 _PARTICLES = "num_particles_vectorized"
-_FAULTS = (RuntimeError, ValueError, TypeError, IndexError)
+FAULTS = (RuntimeError, ValueError, TypeError, IndexError)
 
 
 class Importance(LogWeights):
@@ -96,7 +96,7 @@ class Importance(LogWeights):
     @torch.no_grad()
     def run(self, *args, **kwargs) -> Importance:
         """Draw, and weigh, with these arguments of the model; returns itself."""
-        runs = _Runs(self.model, self.guide, self.num_samples, args, kwargs)
+        runs = Runs(self.model, self.guide, self.num_samples, args, kwargs)
         if self.parallel is None:
             together = runs.together() if self.num_samples > 2 else None
         else:
@@ -205,7 +205,7 @@ class _Drawn:
         self.returned, self.culprit = returned, culprit
 
 
-class _Runs:
+class Runs:
     """Runs of a guide, and of its model that takes the guide's draws; all at once or one by one."""
 
     def __init__(self, model: Callable, guide: Callable, number: int, args: tuple, kwargs: dict):
@@ -233,7 +233,7 @@ class _Runs:
                 model_trace, guide_trace = self._vectorized()
                 drawn = self._gathered(model_trace, guide_trace)
                 same = all(self._same(i, model_trace, guide_trace, drawn) for i in (0, -1))
-        except _FAULTS:
+        except FAULTS:
             return None
         return drawn if same else None
 
