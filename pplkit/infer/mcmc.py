@@ -18,7 +18,7 @@ from .. import errors
 from ..randomness import drawing
 from .adaptation import DualAveraging, Metric, Phase, Spread, clamped, rows_seen, schedule
 from .hmc import HMC, Outcome, Point, _wrapped, hashed, reasonable_step
-from .potential import Density, Potential, check_proper, no_start, starts
+from .potential import Density, Potential, check_proper, no_start, of_chain, starts
 from .svi import _progress
 
 FIELDS = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
@@ -249,18 +249,32 @@ class MCMC:
                 plate of which the model takes a part of the rows.
             InferenceError: an improper posterior; a start where the density is zero.
         """
+        self._run_on(args, kwargs, per_chain=False)
+
+    def run_each(self, *args, **kwargs) -> None:
+        """As `run`, with data of its own for each chain: tensors among the arguments have a first
+        dimension of `num_chains`. Then `get_samples(group_by_chain=True)` has the draws of one
+        posterior in each row.
+        """
+        for x in torch.utils._pytree.tree_leaves((args, kwargs)):
+            if isinstance(x, Tensor) and x.shape[:1] != (self.num_chains,):
+                expected = f"tensors whose first dimension is {self.num_chains}, for the chains"
+                raise errors.wrong_argument("run_each", "data=", x, expected)
+        self._run_on(args, kwargs, per_chain=True)
+
+    def _run_on(self, args: tuple, kwargs: dict, per_chain: bool) -> None:
         rng_seed = self._seed()
         self._draws = self._values = None
+        first = of_chain((args, kwargs), 0) if per_chain else (args, kwargs)
         density = Density(
             self.kernel.model,
-            args,
-            kwargs,
+            *first,
             potential_fn=self.kernel.potential_fn,
             example=self._examples(),
             transforms=self.transforms,
             max_plate_nesting=self.kernel.max_plate_nesting,
         )
-        potential = Potential(density, args, kwargs)
+        potential = Potential(density, args, kwargs, per_chain)
         at = self._start(potential, rng_seed)
         check_proper(potential, at.q[0])
         chains = Chains(self.kernel, potential, at, self.warmup_steps, rng_seed)
@@ -383,9 +397,7 @@ class MCMC:
         """
         draws = self._drawn()
         if self._values is None:
-            density, done = self.chains.potential.density, draws.done
-            args, kwargs = self.chains.potential.args, self.chains.potential.kwargs
-            self._values = density.constrained(draws.rows[:, :done], args, kwargs)
+            self._values = self.chains.potential.values(draws.rows[:, : draws.done])
         values = self._values
         if not group_by_chain:
             values = {name: x.flatten(0, 1) for name, x in values.items()}

@@ -15,20 +15,24 @@ from torch import Tensor
 
 from .. import errors
 from ..capture import native, trajectory
-from ..capture.native import NotCompiled
+from ..capture.folder import NotCompiled
 from .mcmc import FIELDS, Chains, Draws
 from .nuts import NUTS
 
 _WORTH_IT = 5.0  # seconds of transitions in Python
 _SECONDS = 0.1  # a stretch of native transitions takes this long: for interrupts, progress bars
 
-_WHOLE = "chains size dense depth num_steps finds_step warmup draws until first threads".split()
-_NUMBERS = "trajectory_length target seconds".split()
+_WHOLE = (
+    "chains", "size", "dense", "depth", "num_steps", "finds_step", "warmup", "draws", "until", "first",
+    "threads",
+)  # fmt: skip
+_NUMBERS = ("trajectory_length", "target", "seconds")
 _ADDRESSES = (
-    "age q potential gradient step covariance root mean products log_step log_mean error count "
-    "centre noise seeds phases counts rows accept_prob energy potential_energy diverging "
-    "num_steps_taken accepted"
-).split()
+    "age", "q", "potential", "gradient", "step", "covariance", "root", "mean", "products",
+    "log_step", "log_mean", "error", "count", "centre", "noise", "seeds", "phases", "counts",
+    "rows", "accept_prob", "energy", "potential_energy", "diverging", "num_steps_taken",
+    "accepted",
+)  # fmt: skip
 
 
 class _Settings(ctypes.Structure):
@@ -155,6 +159,8 @@ class Native:
         self._kept += rooms
         places = [(x.data_ptr() + 63) // 64 * 64 for x in rooms]
         self._rooms = (ctypes.c_void_p * threads)(*places)
+        self._settings.until = 0  # no transition: the sizes alone are looked at
+        self._call()
 
     def _point_at(self, **tensors: Tensor) -> None:
         for name, tensor in tensors.items():
@@ -162,6 +168,16 @@ class Native:
                 raise NotCompiled("its numbers do not lie one after another in memory")
             self._kept.append(tensor)
             setattr(self._settings, name, tensor.data_ptr())
+
+    def _call(self) -> None:
+        failed = self._loop._library.pplkit_run(
+            ctypes.byref(self._settings), self._numbers, self._inputs,
+            ctypes.c_int64(self._per_chain), self._rooms,
+        )  # fmt: skip
+        if failed == -2:
+            raise NotCompiled("it was planned for data of other sizes")
+        if failed:
+            raise errors.native_chains_failed()
 
     def take(self, draws: Draws) -> int:
         """Move the chains on for a while; returns the age of the youngest."""
@@ -173,15 +189,8 @@ class Native:
         fields = {name: draws.fields[name] for name in FIELDS}
         fields["num_steps_taken"] = fields.pop("num_steps")
         self._point_at(noise=normal, seeds=seeds, rows=draws.rows, **fields)
-        failed = self._loop._library.pplkit_run(
-            ctypes.byref(s), self._numbers, self._inputs, ctypes.c_int64(self._per_chain),
-            self._rooms,
-        )  # fmt: skip
+        self._call()
         del self._kept[kept:]
-        if failed:
-            raise NotCompiled(
-                "it was planned for data of other sizes" if failed == -2 else "failed"
-            )
         c.age = int(self._age.min())
         draws.done = max(0, c.age - c.warmup)
         return int(self._age.double().mean())

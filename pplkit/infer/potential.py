@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -24,7 +25,7 @@ from ..enumeration import Dims, Enumerating, strategy
 from ..handlers import block, seed, trace
 from ..trace import Trace
 from .autoguide.initialization import InitHandler, Strategy, init_to_uniform
-from .elbo import called, plate_nesting
+from .elbo import called
 from .enum_factors import Joint, enumerated
 from .traceenum import _Choices
 
@@ -98,6 +99,7 @@ class Density:
     Attributes:
         variables: the continuous latent variables, in the order of the model's statements.
         size: how many real numbers they are.
+        device: where they are.
     """
 
     def __init__(
@@ -115,22 +117,24 @@ class Density:
         self.transforms = dict(transforms or {})
         self.first: int | None = None  # the rightmost dimension of enumeration, if there is one
         self.variables: list[Variable] = []
+        self.device = torch.device("cpu")
         if potential_fn is not None:
             for name, value in (example or {}).items():
                 self._add(name, value.shape, value.shape, value.dtype)
+                self.device = value.device
             return
         run = self._prototype(args, kwargs)
         sites = [site for site in run.sites("sample") if not site.is_observed]
         if any(site.fn.support.is_discrete for site in sites):
-            nesting = max_plate_nesting
-            if nesting is None:
-                nesting = plate_nesting(self._started(init_to_uniform), None, *args, **kwargs)
-            self.first = -1 - nesting
+            frames = [f for s in run.sites("sample") for f in s.plates if f.vectorized]
+            nesting = -min((f.dim for f in frames), default=0)
+            self.first = -1 - (nesting if max_plate_nesting is None else max_plate_nesting)
         for site in sites:
             if not site.fn.support.is_discrete:
                 to_support = to_support_of(site, self.transforms)
                 free_shape = torch.Size(to_support.inverse_shape(site.value.shape))
                 self._add(site.name, site.value.shape, free_shape, site.value.dtype)
+                self.device = site.value.device
         if not self.variables:
             raise errors.nothing_to_sample([site.name for site in sites], run)
 
@@ -158,10 +162,15 @@ class Density:
         shape = to_support.inverse_shape(site.fn.shape())
         return to_support(torch.rand(shape) * 4 - 2)
 
+    def _started_run(self, strategy: Strategy, args, kwargs, rng_seed: int) -> Trace:
+        # Numbers may be wrong where a chain happens to start: it starts elsewhere then.
+        quietly = checks.asked_together()
+        with block(), torch.no_grad(), quietly, seed(rng_seed=rng_seed), trace() as recorder:
+            called("model", self._started(strategy), args, kwargs)
+        return recorder.trace
+
     def _prototype(self, args, kwargs) -> Trace:
-        with block(), torch.no_grad(), seed(rng_seed=0), trace() as recorder:
-            called("model", self._started(init_to_uniform), args, kwargs)
-        run = recorder.trace
+        run = self._started_run(init_to_uniform, args, kwargs, 0)
         for site in run.sites("sample"):
             for frame in site.plates:
                 if frame.size != frame.full_size:
@@ -244,11 +253,9 @@ class Density:
 
     def start(self, strategy: Strategy, args: tuple, kwargs: dict, rng_seed: int) -> Tensor:
         """A row that a strategy chooses."""
-        with block(), torch.no_grad(), seed(rng_seed=rng_seed), trace() as recorder:
-            called("model", self._started(strategy), args, kwargs)
-        free = {}
+        run, free = self._started_run(strategy, args, kwargs, rng_seed), {}
         for v in self.variables:
-            site = recorder.trace.nodes[v.name]
+            site = run.nodes[v.name]
             free[v.name] = to_support_of(site, self.transforms).inv(site.value)
         return self.joined(free)
 
@@ -317,8 +324,9 @@ class Potential:
     def __init__(self, density: Density, args: tuple, kwargs: dict, per_chain: bool = False):
         self.density, self.args, self.kwargs, self.per_chain = density, args, kwargs, per_chain
         self.captured = self.why = None
-        self.device = _device(args, kwargs)
+        self.device = density.device
         self._batched: dict[int, Callable] = {}
+        self._graph: Callable | None = None
         try:
             self._capture()
         except _NotCaptured as fault:
@@ -330,12 +338,15 @@ class Potential:
 
     def of_chain(self, chain: int) -> tuple[tuple, dict]:
         """The model's arguments for one chain."""
+        given = self.args, self.kwargs
+        return of_chain(given, chain) if self.per_chain else given
+
+    def values(self, rows: Tensor) -> dict[str, Tensor]:
+        """The variables' values at rows `(chains, ..., size)`."""
         if not self.per_chain:
-            return self.args, self.kwargs
-        pick = torch.utils._pytree.tree_map_only(
-            Tensor, lambda x: x[chain], (self.args, self.kwargs)
-        )
-        return pick
+            return self.density.constrained(rows, self.args, self.kwargs)
+        each = [self.density.constrained(x, *self.of_chain(i)) for i, x in enumerate(rows)]
+        return {name: torch.stack([one[name] for one in each]) for name in each[0]}
 
     def __call__(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The potential of each row, `(chains,)`, and its gradient, `(chains, size)`."""
@@ -348,8 +359,11 @@ class Potential:
             for chain in range(len(rows)):
                 args, kwargs = self.of_chain(chain)
                 one = {name: x[chain] for name, x in free.items()}
-                potential, grads = self.density.with_gradient(one, args, kwargs)
-                each.append([potential, *grads.values()])
+                try:
+                    potential, grads = self.density.with_gradient(one, args, kwargs)
+                except torch.linalg.LinAlgError:  # no such matrix: a chain has gone too far
+                    potential, grads = torch.tensor(math.nan), one
+                each.append([potential.to(self.device), *grads.values()])
             potential, *grads = (torch.stack(x) for x in zip(*each, strict=True))
         return potential.double(), _rows(grads)
 
@@ -362,9 +376,11 @@ class Potential:
 
         args, kwargs = self.of_chain(0)
         try:
-            self.captured = capture(self.density.with_gradient, self._zeros(), args, kwargs)
+            example = self._zeros()
+            self.captured = capture(self.density.with_gradient, example, args, kwargs, check=False)
             if self.inputs()[0].traced.noise:
                 raise _NotCaptured("the model draws what no latent variable's statement draws")
+            self._check_graph(args, kwargs)
             self.once(torch.zeros(2 if not self.per_chain else 1, self.size, device=self.device))
         except errors.CaptureError as fault:
             self.captured = None
@@ -376,6 +392,20 @@ class Potential:
             self.captured = None
             raise
 
+    def _check_graph(self, args: tuple, kwargs: dict) -> None:
+        """Raise if the graph is not the function: at one point, for these data."""
+        row = torch.linspace(-0.7, 0.9, self.size, dtype=torch.float64, device=self.device)
+        free = self.density.split(row)
+        try:
+            expected = self.density.with_gradient(free, args, kwargs)
+        except torch.linalg.LinAlgError:
+            return
+        found = self.captured(free, args, kwargs)
+        for ours, theirs in zip(*map(torch.utils._pytree.tree_leaves, (found, expected))):
+            scale = 1 + theirs.abs().nan_to_num().max()
+            if not torch.allclose(ours / scale, theirs / scale, 1e-3, 1e-3, equal_nan=True):
+                raise _NotCaptured("its graph gives other numbers than the model itself")
+
     def _for(self, chains: int) -> Callable:
         """The graph for this number of chains, without vmap's own cost."""
         if chains not in self._batched:
@@ -386,11 +416,9 @@ class Potential:
                 torch.zeros((chains, *v.free_shape), dtype=v.dtype, device=self.device)
                 for v in self.density.variables
             ]
-            with torch.no_grad():
+            with torch.no_grad(), _quietly_batched():
                 graph = make_fx(lambda *free: one(*free, *rest))(*example)
-            graph.graph.eliminate_dead_code()
-            graph.recompile()
-            self._batched[chains] = graph
+                self._batched[chains] = _folded(_unstopped(graph))
         return self._batched[chains]
 
     def once(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -398,7 +426,7 @@ class Potential:
         if self.captured is None or len(rows) in self._batched:
             return self(rows)
         one, rest = self._vectorized(len(rows))
-        with torch.no_grad():
+        with torch.no_grad(), _quietly_batched():
             potential, *grads = one(*self.density.split(rows).values(), *rest)
         return potential.double(), _rows(grads)
 
@@ -417,10 +445,21 @@ class Potential:
             for v in self.density.variables
         }
 
+    def _at_these_sizes(self, program, shared: list[Tensor]) -> Callable:
+        """The graph for the data's own sizes: vmap knows no others."""
+        if self._graph is None:
+            from torch.fx.experimental.proxy_tensor import make_fx
+
+            given = [*self._zeros().values(), *shared, *self.captured._closed(program)]
+            with torch.no_grad():
+                self._graph = make_fx(lambda *x: program.traced.graph(*x))(*given)
+        return self._graph
+
     def _vectorized(self, chains: int) -> tuple[Callable, list[Tensor]]:
         """The graph of many chains by vmap, and what it takes beside the variables."""
         program, shared, _ = self.inputs()
         n = len(self.density.variables)
+        graph = self._at_these_sizes(program, shared)
         if self.per_chain:
             each = [self.inputs(chain)[1] for chain in range(chains)]
             shared = [torch.stack(x) for x in zip(*each, strict=True)]
@@ -429,11 +468,11 @@ class Potential:
         if chains == 1 and not self.per_chain:  # vmap over one is dearer than none
 
             def alone(*given):
-                found = program.traced.graph(*(x[0] for x in given[:n]), *given[n:])
+                found = graph(*(x[0] for x in given[:n]), *given[n:])
                 return [x[None] for x in found]
 
             return alone, [*shared, *closed]
-        return torch.func.vmap(program.traced.graph, dims), [*shared, *closed]
+        return torch.func.vmap(graph, dims), [*shared, *closed]
 
 
 def _rows(parts: list[Tensor], lead: int = 1) -> Tensor:
@@ -441,10 +480,74 @@ def _rows(parts: list[Tensor], lead: int = 1) -> Tensor:
     return torch.cat([x.reshape(*x.shape[:lead], -1).double() for x in parts], -1)
 
 
-def _device(args: tuple, kwargs: dict) -> torch.device:
-    """Where chains run: where the data are."""
-    leaves = torch.utils._pytree.tree_leaves((args, kwargs))
-    return next((x.device for x in leaves if isinstance(x, Tensor)), torch.device("cpu"))
+@contextmanager
+def _quietly_batched():
+    """Without a warning of each operation that vmap does row by row: it does so once."""
+    functorch = torch._C._functorch
+    functorch._set_vmap_fallback_warning_enabled(False)
+    try:
+        yield
+    finally:
+        functorch._set_vmap_fallback_warning_enabled(True)
+
+
+def of_chain(given: Any, chain: int) -> Any:
+    """Of arguments with a dimension of chains, one chain's."""
+    return torch.utils._pytree.tree_map_only(Tensor, lambda x: x[chain], given)
+
+
+def _unstopped(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The graph, with a potential that is not a number where a matrix has no factors: a chain has
+    gone too far there, while others go on.
+    """
+    nodes, aten = graph.graph, torch.ops.aten
+    checks_ = [n for n in nodes.nodes if n.target is aten._linalg_check_errors.default]
+    output = next(n for n in nodes.nodes if n.op == "output")
+    for check in checks_:
+        potential, *rest = output.args[0]
+        info = check.args[0]
+        with nodes.inserting_before(output):
+            wrong = nodes.call_function(aten.ne.Scalar, (info, 0))
+            if info.meta["val"].dim():
+                chains = potential.meta["val"].shape[0]
+                rows = nodes.call_function(aten.reshape.default, (wrong, [chains, -1]))
+                wrong = nodes.call_function(aten.any.dim, (rows, 1))
+            nan = nodes.call_function(aten.full_like.default, (potential, math.nan))
+            told = nodes.call_function(aten.where.self, (wrong, nan, potential))
+        output.args = ([told, *rest],)
+        nodes.erase_node(check)
+    graph.recompile()
+    return graph
+
+
+def _folded(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The graph, with what does not depend on its inputs computed now, and nothing twice."""
+    nodes = [node for node in graph.graph.nodes if node.op == "call_function"]
+    schemas = [getattr(node.target, "_schema", None) for node in nodes]
+    if any(schema is not None and schema.is_mutable for schema in schemas):
+        return graph
+    known: dict[torch.fx.Node, Any] = {}
+    for node in graph.graph.nodes:
+        if node.op == "get_attr":
+            known[node] = getattr(graph, node.target)
+        elif node.op == "call_function" and all(x in known for x in node.all_input_nodes):
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+            known[node] = node.target(*args, **kwargs)
+    for i, (node, value) in enumerate(known.items()):
+        if node.op == "call_function" and isinstance(value, Tensor):
+            graph.register_buffer(f"_known_{i}", value)
+            with graph.graph.inserting_before(node):
+                node.replace_all_uses_with(graph.graph.get_attr(f"_known_{i}"))
+    seen: dict[tuple, torch.fx.Node] = {}  # gradients repeat much
+    for node in nodes:
+        if node.target is torch.ops.aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+        first = seen.setdefault((node.target, repr((node.args, node.kwargs))), node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
 class _NotCaptured(Exception):
