@@ -283,7 +283,7 @@ class _Rows(Handler):
             shape[frame.dim] = frame.size
             return mending.stand_in(msg.fn, shape)
         shape[frame.dim] = frame.size
-        if tuple(shape) == msg.fn.batch_shape:
+        if len(shape) == len(msg.fn.batch_shape) and tuple(shape) == msg.fn.batch_shape:
             return msg.fn
         wide = msg.fn.expand(torch.Size(shape))
         wide._parameters_checked = msg.fn._parameters_checked  # rows repeat, values do not change

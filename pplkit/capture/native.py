@@ -214,7 +214,8 @@ class Compilation:
     def of(cls, step: Step) -> Compilation:
         """The one that is going on for this step, or a new one."""
         going = cls.going.get(step.key)
-        return cls(step) if going is None else going
+        mine = going is not None and going._owner == os.getpid()
+        return going if mine else cls(step)
 
     def __init__(self, step: Step):
         self.step = step
@@ -244,7 +245,8 @@ class Compilation:
                 env=env,
                 start_new_session=True,  # an interrupt is for us; we end it ourselves
             )
-        self._finalizer = weakref.finalize(self, _ended, self._process, self._work, os.getpid())
+        self._owner = os.getpid()  # a copy of this process has no child of ours
+        self._finalizer = weakref.finalize(self, _ended, self._process, self._work, self._owner)
         Compilation.going[step.key] = self
 
     def ready(self) -> bool:

@@ -7,13 +7,14 @@ that stand for the parameters.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from .. import errors
 from ..effects import Handler, Message
@@ -21,9 +22,10 @@ from ..infer.svi import SVI, _Watcher
 from ..optim import Optimizer, clipped
 from ..params import Entry, ParamStore
 from .noise import GivenNoise
-from .program import Captured, _Streams
-from .tracing import NoiseSpec
+from .program import _PRIMES, Captured, _numbered, _Streams, resized
+from .tracing import FAULTS, NoiseSpec
 
+_TRIALS = 12  # sizes that are tried apart from others
 _RUNNING_MEANS = "__baseline_avg_"  # of parameters that a step changes itself
 
 
@@ -73,7 +75,9 @@ class CapturedStep:
             self._store._entries.update(current._entries)
         self._names = self._first_run(args, kwargs)
         carried, rates = self.carried(), self.rates()
-        self.captured = Captured(self._step, (carried, rates, args, kwargs), beside=(args, kwargs))
+        example = (carried, rates, *self._spread(args, kwargs))
+        self.captured = Captured(self._step, example, beside=(args, kwargs))
+        self.captured._program_for((carried, rates, args, kwargs))  # one for these very sizes, too
 
     # -- what is carried -----------------------------------------------------------------------
     def carried(self) -> dict:
@@ -126,6 +130,38 @@ class CapturedStep:
         with self._store, GivenNoise(take):
             self.svi._evaluated(watcher, args, kwargs)
         return [name for name in self._store if name in watcher.params]
+
+    def _spread(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments with sizes that differ wherever the program runs so: those that are the
+        same by chance would be taken for one.
+        """
+        leaves, spec = tree_flatten((args, kwargs))
+        places = [(i, d, n) for i, x in enumerate(leaves) for d, n in _numbered(x) if n > 1]
+        known = [n for leaf in self.carried()["free"].values() for n in leaf.shape]
+        known += [n for *_, n in places]
+        twins = [place for place in places if known.count(place[2]) > 1]
+        fresh = (prime for prime in _PRIMES[1:] if prime not in known)
+        for (i, d, _), prime in zip(twins[:_TRIALS], fresh, strict=False):
+            trial = resized(leaves, {(i, d): prime})
+            if self._runs_on(*tree_unflatten(trial, spec)):
+                leaves = trial
+        return tree_unflatten(leaves, spec)
+
+    def _runs_on(self, args: tuple, kwargs: dict) -> bool:
+        """Whether the program runs on these arguments, with its parameters as they are."""
+        streams, watcher, store = _Streams(0), _Watcher(), ParamStore()
+        store._entries.update(self._store._entries)
+
+        def take(kind, shape, dtype, device):
+            return streams.draw(NoiseSpec(kind, tuple(shape), dtype, device), {})
+
+        try:
+            with warnings.catch_warnings(), store, GivenNoise(take):
+                warnings.simplefilter("ignore")
+                self.svi._evaluated(watcher, args, kwargs)
+        except FAULTS:
+            return False
+        return list(store) == list(self._store)
 
     def _step(self, carried: dict, rates: dict, args: tuple, kwargs: dict):
         leaves = {name: _leaf(name, value) for name, value in carried["free"].items()}

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .svi import SVI
 
 _SECONDS = 0.1  # a stretch of native steps ends after this long: for interrupts and progress bars
+_MOST = 8  # graphs of one program, for sizes that it fixes
 _FIRST = 16  # steps after which it is known how long one takes
 
 
@@ -59,15 +60,15 @@ class Remembered:
 
     def _keep(self, step: CapturedStep) -> None:
         whole = step.captured
-        program = whole.programs[0]
-        traced = program.traced
         made = {id(e.unconstrained): n for n, e in (whole._store or ParamStore())._entries.items()}
-        closed = [made.get(id(x)) or weakref.ref(x) for x in traced.closed]
-        lean = copy.copy(whole)
-        lean.fn = lean._store = None
-        lean.programs = [replace(program, example=[], traced=replace(traced, closed=[]))]
-        self._known.append((lean, step._names, closed))
-        self._held = traced.closed
+        for program in whole.programs:
+            traced = program.traced
+            closed = [made.get(id(x)) or weakref.ref(x) for x in traced.closed]
+            lean = copy.copy(whole)
+            lean.fn = lean._store = None
+            lean.programs = [replace(program, example=[], traced=replace(traced, closed=[]))]
+            self._known = [*self._known[1 - _MOST :], (lean, step._names, closed)]
+            self._held += traced.closed
 
     def bound(self, svi: SVI, store: ParamStore, args: tuple, kwargs: dict) -> _Bound | None:
         """A program for these arguments, with its inputs; None: there is none yet."""

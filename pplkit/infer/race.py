@@ -46,7 +46,7 @@ class Race:
         self.patient, self._called_back = patient, called_back
         self._native: Native | None = None
         self._identity: Identity | None = None
-        self._lost = self._looked = self._watched = self._doubted = False
+        self._lost = self._looked = self._watched = self._doubted = self._noted = False
         self._python, self._natively = _Pace(), _Pace()
 
     # -- what takes the next steps ---------------------------------------------------------------
@@ -74,6 +74,9 @@ class Race:
             self._lost = True
             return None
         self._native.wait()
+        if self._identity is not None and not self._noted:
+            self._noted = True
+            folder.note(self._identity.digest)
         return self._native
 
     def took(self, native: bool, steps: int, seconds: float) -> None:
@@ -134,8 +137,6 @@ class Race:
                 raise NotCompiled("the sizes of its arguments are fixed in the program")
         if bound is not None:
             self._native = Native(svi, bound)
-            if self._identity is not None and self._native.ready():
-                folder.note(self._identity.digest)
 
     def _capture(self, known: Remembered, args: tuple, kwargs: dict) -> None:
         fault, before = None, self._identity
@@ -172,7 +173,7 @@ class Race:
         """After somebody's function has run: is the program the same, are the tensors?"""
         self._doubted = False
         if self._native is None:
-            self._looked, self._identity = False, None
+            self._identity = None
             return
         before, now = self._identity, self._identified_now()
         self._native, ready, self._identity = None, self._native, now

@@ -332,8 +332,8 @@ class SVI:
 
     def _some(self, race, store, feed, done, most, total, args, kwargs) -> Tensor:
         """After `done` steps, take up to `most` more, wherever that is quickest; their losses."""
-        native = race.native(done, total - done) if race is not None else None
         start = time.perf_counter()
+        native = race.native(done, total - done) if race is not None else None
         if native is not None:
             losses = self._natively(native, store, feed, done, most, args, kwargs)
         else:

@@ -163,7 +163,9 @@ def test_closures():
 class Net:
     def __init__(self):
         torch.manual_seed(0)
-        self.net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        self.net = torch.nn.Sequential(
+            torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1)
+        )
 
     def model(self, data):
         z = sample("z", dist.Normal(0.0, 1.0))

@@ -185,6 +185,33 @@ def test_parameters_with_a_row_for_each_datum():
     assert len(step.captured.programs) == 1
 
 
+def test_sizes_that_are_the_same_by_chance_are_not_taken_for_one():
+    def model(x, y, table):
+        slope = pplkit.sample("slope", ENGINE.dist.Normal(0.0, 1.0))
+        with pplkit.plate("rows", len(x)):
+            pplkit.sample("y", ENGINE.dist.Normal(slope * x, 1.0), obs=y)
+        with pplkit.plate("i", table.shape[0], dim=-2), pplkit.plate("j", table.shape[1], dim=-1):
+            pplkit.sample("t", ENGINE.dist.Normal(slope, 1.0), obs=table)
+
+    def guide(x, y, table):
+        loc = pplkit.param("loc", torch.zeros(7))
+        pplkit.sample("slope", ENGINE.dist.Normal(loc.sum(), 0.3))
+
+    def args(n, i, j):
+        return torch.randn(n), torch.randn(n), torch.randn(i, j)
+
+    def fresh():
+        return SVI(model, guide, optim.Adam({"lr": 0.1}), Trace_ELBO(), params=pplkit.ParamStore())
+
+    svi = fresh()
+    svi.step(*args(7, 7, 7))
+    step = agrees(svi, *args(7, 7, 7), steps=3)
+    for sizes in ((40, 2, 9), (7, 8, 8), (5, 7, 6)):
+        other = fresh()
+        agrees(other, *args(*sizes), steps=3, step=_with(step, other))
+    assert len(step.captured.programs) == 1
+
+
 def _with(step, svi):
     """The same program, for another inference's parameters."""
     twin = object.__new__(type(step))
