@@ -126,7 +126,8 @@ class _Run:
         for name, leaf in leaves.items():
             then = self.store._entries[name]
             self.store._entries[name] = Entry(leaf, then.constraint, leaf.shape, then.event_dim)
-            stands_for[self.parameters.get(name)] = leaf
+            if name in self.parameters:
+                stands_for[self.parameters[name]] = leaf
         with _Reading(self.store), _Standing(stands_for):
             outcome = self.svi._evaluated(_Watcher(), self.args, self.kwargs)
         with torch.no_grad():
@@ -334,6 +335,9 @@ def outlined(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
     for number, mark in enumerate(n for n in list(graph.graph.nodes) if n.target is looped):
         _outline(graph, mark, f"steps_{number}")
     graph.graph.eliminate_dead_code()
+    stray = next((node for node in graph.graph.nodes if node.target is entered), None)
+    if stray is not None:  # what the run has reached is not looked at, but what a step has made
+        raise errors.kept_from_a_step(next(iter(stray.users)).meta.get("where"))
     graph.graph.lint()
     graph.recompile()
     return graph
@@ -363,18 +367,19 @@ def _depending(starts: Sequence[torch.fx.Node], mark: torch.fx.Node) -> set[torc
             if user is mark or user in found:
                 continue
             if user.op == "output" or user.target in (looped, entered, scan_op):
-                raise errors.cannot_be_captured(
-                    "what a step of `SVI.run` has computed, kept for after the run,",
-                    user.meta.get("where"),
-                    remedy="compute it from the parameters that the run has reached",
-                )
+                raise errors.kept_from_a_step(user.meta.get("where"))
             found.add(user)
-            left += [user, *_written(user)]
+            left.append(user)
+            # What it writes into, though it is the same for all steps, is each step's own.
+            into = user.args[0] if _writes(user) else None
+            if isinstance(into, torch.fx.Node) and into not in (*found, *starts):
+                found.add(into)
+                left.append(into)
     return found
 
 
-def _written(node: torch.fx.Node) -> list[torch.fx.Node]:
-    return []
+def _writes(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _body(graph, before, rows, order, results) -> tuple[torch.fx.GraphModule, list[torch.fx.Node]]:
