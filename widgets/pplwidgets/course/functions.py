@@ -104,7 +104,7 @@ def _bumps(x: Tensor, width: Tensor) -> Tensor:
 
 def _solved(precision: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of the weights, and a matrix that makes standard normal rows their scatter."""
-    lower = torch.linalg.cholesky(precision)
+    lower = torch.linalg.cholesky_ex(precision).L
     inverse = torch.linalg.solve_triangular(lower, torch.eye(_BUMPS), upper=False)
     return inverse.T @ (inverse @ right), inverse
 

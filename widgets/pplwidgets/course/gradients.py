@@ -87,6 +87,7 @@ def _estimates(family, location: Tensor, scale: Tensor, particles) -> Tensor:
     """
     each = location.detach().expand(_TRIES).clone().requires_grad_()
     target = dist.Normal(_MEAN, _PRECISION**-0.5)
+    share = torch.ones(()) / particles
 
     def plates():
         tries = pplkit.plate("tries", _TRIES, dim=-1)
@@ -94,12 +95,12 @@ def _estimates(family, location: Tensor, scale: Tensor, particles) -> Tensor:
 
     def model():
         tries, inside = plates()
-        with tries, inside, scaled(scale=1 / particles):
+        with tries, inside, scaled(scale=share):
             pplkit.sample("z", target)
 
     def guide():
         tries, inside = plates()
-        with tries, inside, scaled(scale=1 / particles):
+        with tries, inside, scaled(scale=share):
             pplkit.sample("z", family(each, scale))
 
     with torch.enable_grad():
