@@ -90,7 +90,11 @@ class Optimizer:
     def _merged(self, given: Mapping[str, Any]) -> dict[str, Any]:
         options = _known(type(self).__name__, given, self.defaults)
         rate = options.get("lr", 1.0)
-        if not isinstance(rate, (int, float, Tensor)) or isinstance(rate, bool) or not checks.holds(rate > 0):
+        if (
+            not isinstance(rate, (int, float, Tensor))
+            or isinstance(rate, bool)
+            or not checks.holds(rate > 0)
+        ):
             raise errors.learning_rate(type(self).__name__, rate)
         return options
 

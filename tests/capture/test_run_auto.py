@@ -448,20 +448,12 @@ def test_two_processes_that_compile_one_program_at_once(tmp_path):
 
 def test_another_version_has_another_key(monkeypatch):
     before = key()
-    for change in (
-        lambda: monkeypatch.setattr(torch, "__version__", "2.13.9"),
-        lambda: monkeypatch.setenv("CXX", "c++"),
-    ):
-        change()
-        native._machine.cache_clear()
-        native._compiler_version.cache_clear()
-        told = key()
-        monkeypatch.undo()
-        native._machine.cache_clear()
-        native._compiler_version.cache_clear()
-        if told == before:  # c++ and g++ may be one compiler
-            assert change is not None and told == key()
-    assert key() == before
+    monkeypatch.setattr(torch, "__version__", "2.13.9")
+    native._machine.cache_clear()
+    other = key()
+    monkeypatch.undo()
+    native._machine.cache_clear()
+    assert other != before == key()
 
 
 def key():
@@ -518,6 +510,8 @@ WRONG = """
 import torch, pplkit, pplkit.distributions as dist
 from pplkit import errors
 from tests.capture.test_native import DATA, run
+def unguided(data):
+    pplkit.sample("a", dist.Normal(0.0, 1.0))
 def wrong():
     told = []
     for act in (
@@ -525,7 +519,7 @@ def wrong():
         lambda: dist.Normal(torch.zeros(2), torch.ones(3)),
         lambda: pplkit.sample("x", dist.Bernoulli(0.5), obs=torch.tensor(2.0)),
         lambda: torch.distributions.Normal(0.0, -1.0),
-        lambda: run(3, DATA, compile=False, program=(lambda d: pplkit.sample("a", dist.Normal(0.0, 1.0)), lambda d: None)),
+        lambda: run(3, DATA, compile=False, program=(unguided, lambda data: None)),
     ):
         try:
             act()
