@@ -93,7 +93,7 @@ pplwidgets.live(fitted, point, title="Fitted", caption="{data.x:.3f} ± {data.y:
 """
 
 CHOICES = """\
-def rows(n=20, rate=1.0, family="gamma"):
+def rows(n=6, rate=1.0, family="gamma"):
     with pplkit.plate("rows", n):
         x = pplkit.sample("x", dist.Gamma(2.0, rate) if family == "gamma" else dist.Normal(0.0, rate))
     return {"points": {"x": x}, "mean": {"m": x.mean()}}
