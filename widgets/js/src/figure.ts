@@ -42,6 +42,7 @@ export class Figure {
   private trouble: Trouble | undefined;
   private gone = "";
   private notice = "";
+  private silent = false; // no answer has come for long
   private spoken: Controls | undefined; // the controls of which was spoken last
   private closed = false;
 
@@ -207,8 +208,8 @@ export class Figure {
         return this.say(answer.text);
       case "working":
         this.cancel("silent");
-        if (this.notice === this.source.silence) this.say("");
-        return;
+        this.silent = false;
+        return this.tell();
       case "gone":
         this.gone = answer.text;
         return this.tell();
@@ -275,14 +276,14 @@ export class Figure {
     }
     if (!this.timers.has("silent")) {
       this.later("silent", SILENT_AFTER, () => {
-        this.notice = this.source.silence;
+        this.silent = true;
         this.tell();
       });
     }
   }
 
   private answered(to: Picture | Trouble): void {
-    if (this.notice === this.source.silence) this.notice = "";
+    this.silent = false;
     const now = Object.entries(to.controls).every(
       ([name, value]) => this.model.get(name) === value,
     );
@@ -313,6 +314,7 @@ export class Figure {
       );
       parts.push(said);
     }
+    if (this.silent) parts.push(element("p", "", this.source.silence));
     if (this.notice) parts.push(element("p", "", this.notice));
     if (!trouble)
       for (const remark of this.picture?.remarks ?? []) parts.push(element("p", "", remark));
