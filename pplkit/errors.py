@@ -2581,8 +2581,8 @@ def nothing_to_calibrate(nothing_observed: bool) -> UsageError:
         "simulation_based_calibration needs a model with latent variables and observed sites",
         where=user_frame(),
         found=f"no {'observed site' if nothing_observed else 'latent variable'}",
-        expected="sample(name, distribution, obs=data) with data among the model's arguments: their "
-        "shapes are those of what is simulated",
+        expected="sample(name, distribution, obs=data) with data among the model's arguments, in "
+        "the shapes of what is to be simulated",
     )
 
 
@@ -2610,7 +2610,8 @@ def guide_sees_no_data(names: list[str]) -> PplkitWarning:
         site=names[0],
         where=user_frame(),
         found=f"observations of {_those(names)} that are no argument of the model",
-        expected="obs=data where data is an argument as it is; or num_steps=, to fit the guide anew",
+        expected="obs=data where data is an argument as it is; or num_steps=, to fit the guide "
+        "anew",
     )
 
 

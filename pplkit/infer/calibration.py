@@ -2,11 +2,11 @@
 
 Parameters are drawn from the prior, data from the model with these parameters, and a posterior is
 inferred from the data. Over many repetitions the true parameter must be anywhere among its
-posterior's draws with the same probability: its rank is uniform (Talts, Betancourt, Simpson, Vehtari
-and Gelman, 2018, "Validating Bayesian inference algorithms with simulation-based calibration"). The
-data's log-likelihood is ranked too, for an inference that overlooks the data and gives the prior
-back ranks all parameters well (Modrák et al., 2023, "Simulation-based calibration checking for
-Bayesian computation: the choice of test quantities shapes sensitivity").
+posterior's draws with the same probability: its rank is uniform (Talts, Betancourt, Simpson,
+Vehtari and Gelman, 2018, "Validating Bayesian inference algorithms with simulation-based
+calibration"). The data's log-likelihood is ranked too, for an inference that overlooks the data and
+gives the prior back ranks all parameters well (Modrák et al., 2023, "Simulation-based calibration
+checking for Bayesian computation: the choice of test quantities shapes sensitivity").
 """
 
 from __future__ import annotations
