@@ -21,7 +21,6 @@ from ..capture.folder import NotCompiled
 from ..capture.native import LoopFailed
 from ..capture.program import _inputs
 from ..capture.step import CapturedStep, _moving, capture_step, rates
-from ..capture.tracing import FAULTS
 from ..optim import Optimizer
 from ..params import ParamStore
 from .feed import Feed, Kind
@@ -54,7 +53,7 @@ class Remembered:
             step = capture_step(svi, *args, **kwargs)
         except errors.CaptureError as fault:
             raise NotCompiled(f"{_headline(fault)} ({fault.where})") from fault
-        except FAULTS as fault:  # the program's own would have come out in Python
+        except Exception as fault:  # the program's own would have come out in Python
             raise NotCompiled(f"{type(fault).__name__}: {_headline(fault)}") from fault
         self._keep(step)
 

@@ -66,9 +66,12 @@ class Identity:
 
     def __init__(self, roots: Mapping[str, Any]):
         walk = _Walk()
-        for label, root in roots.items():
-            walk.label = label
-            walk.see(root)
+        try:
+            for label, root in roots.items():
+                walk.label = label
+                walk.see(root)
+        except RecursionError as fault:
+            raise Unknown(f"{walk.label} lies deeper than can be looked at") from fault
         self.told = tuple(walk.told)
         self._labels = walk.labels
         self._tensors = [weakref.ref(x) for x in walk.tensors]

@@ -63,6 +63,8 @@ class Race:
                 return self._checked()
         except (NotCompiled, OSError) as fault:  # a full disk, say, or a folder that runs nothing
             self._give_up(str(fault), left)
+        except Exception as fault:  # nothing of this may end a run that Python can take
+            self._give_up(f"{type(fault).__name__}: {str(fault).partition(chr(10))[0]}", left)
         return None
 
     def _checked(self) -> Native | None:
@@ -196,7 +198,9 @@ class Race:
             return identity(self._svi, self._store, args, kwargs)
         except Unknown as fault:
             self._unknown = str(fault)
-            return None
+        except Exception as fault:  # an object may do anything when it is looked at
+            self._unknown = f"looking through it ends in {type(fault).__name__}"
+        return None
 
     def _give_up(self, why: str, left: int) -> None:
         """The run goes on in Python; say why, once for each program where nobody has asked."""

@@ -310,6 +310,36 @@ def test_objects_that_hold_each_other():
     assert not Identity({"x": a}).same(before)
 
 
+def test_what_lies_too_deep():
+    chain = []
+    for _ in range(10**5):
+        chain = [chain]
+    with pytest.raises(Unknown, match="deeper"):
+        Identity({"the model": chain})
+
+
+class Shy:
+    """Objects of it will not be looked at."""
+
+    __slots__ = ("_width",)
+
+    def __getattr__(self, name):
+        raise ValueError(name)
+
+
+def test_objects_that_refuse_to_be_looked_at(monkeypatch):
+    shy = Shy()
+
+    def model(data):
+        z = sample("z", dist.Normal(0.0, 1.0 if shy is not None else 2.0))
+        sample("obs", dist.Normal(z, 1.0).expand([4]).to_event(1), obs=data)
+
+    monkeypatch.setattr(race, "_WORTH_LOOKING", 0.0)
+    race.remember(Identity({"x": 0}), "something")
+    svi = SVI(model, guide, optim.Adam({"lr": 0.01}), Trace_ELBO(), params=store())
+    assert len(svi.run(400, DATA).losses) == 400
+
+
 def test_a_remembered_program_keeps_no_tensor_alive(cell):
     import weakref
 
