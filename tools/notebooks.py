@@ -24,7 +24,7 @@ import nbformat
 from nbformat.notebooknode import NotebookNode
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("book/chapters", "book/exercises")
+FOLDERS = ("book", "book/chapters", "book/exercises")
 CELL_METADATA = ("deletable", "editable", "jupyter", "mystnb", "nbgrader", "tags")
 VALID_ID = re.compile(r"[a-zA-Z0-9-_]{1,64}")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")

@@ -68,7 +68,9 @@ def _place_figures(app, doctree, docname: str) -> None:
             _warn(node, carried["trouble"])
         elif carried["page"] and app.builder.format == "html" and app.builder.name != "epub":
             text = _figure(app, docname, text, carried, seen)
-        new = nodes.raw("", text, format="html", classes=node["classes"])
+        # Without the class for which themes put a light ground under it in dark pages.
+        classes = [name for name in node["classes"] if name != "text_html"]
+        new = nodes.raw("", text, format="html", classes=classes)
         new.source, new.line = node.source, node.line
         node.replace_self(new)
 
@@ -91,7 +93,8 @@ def _figure(app, docname: str, still: str, carried: dict, seen: dict[str, int]) 
     name = hashlib.sha256(page.encode("utf-8")).hexdigest()[:16]
     contract = {**carried["contract"], "figure": f"{name}.json"}
     _write(room / "figures" / f"{name}.json", page.encode("utf-8"))
-    _write(room / "figures" / f"{name}.contract.json", json.dumps(contract).encode("utf-8"))
+    if carried["contract"]:  # there is none where nothing is computed
+        _write(room / "figures" / f"{name}.contract.json", json.dumps(contract).encode("utf-8"))
     title = carried["page"]["words"]["title"]
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:40].strip("-") or "figure"
     seen[slug] = seen.get(slug, 0) + 1
