@@ -128,6 +128,37 @@ def test_optimisers(name):
     agrees(inference(built, OPTIMISERS[name]()), *built.args)
 
 
+@pytest.mark.parametrize(
+    "optimizer, more",
+    [
+        (torch.optim.Adam, {}),
+        pytest.param(torch.optim.SGD, {"momentum": 0.8}, marks=pytest.mark.long),
+        pytest.param(torch.optim.RMSprop, {"momentum": 0.5}, marks=pytest.mark.long),
+    ],
+)
+def test_a_schedule_of_rates_and_momentum(optimizer, more):
+    settings = {"optimizer": optimizer, "optim_args": {"lr": 0.01, **more}}
+    built = program("normal_normal")
+    svi = inference(built, optim.OneCycleLR({**settings, "max_lr": 0.05, "total_steps": 20}))
+    with handlers.seed(rng_seed=1):
+        svi.step(*built.args)
+    step = capture_step(svi, *built.args)
+    carried, seen = step.carried(), []
+    for i in range(10):
+        rows = step.draw_noise(carried, *built.args, seed=i)
+        seen.append({key: rate.item() for key, rate in step.rates().items()})
+        carried, loss, _ = step(carried, *built.args, noise=rows)
+        given = iter(rows)
+        with GivenNoise(lambda kind, shape, dtype, device, given=given: next(given)):
+            expected = svi.step(*built.args)
+        assert loss.item() == pytest.approx(expected, rel=1e-6)
+        svi.optim.step()
+    assert len({tuple(rates.values()) for rates in seen}) == 10 and len(seen[0]) == 4
+    for name, value in carried["free"].items():
+        leaf = svi.params.unconstrained(name).detach()
+        torch.testing.assert_close(value, leaf, rtol=1e-6, atol=1e-9)
+
+
 LONG = [pytest.param(g, marks=pytest.mark.long) for g in ("AutoMultivariateNormal", "AutoDelta")]
 
 
