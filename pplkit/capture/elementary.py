@@ -475,7 +475,7 @@ def asinh(x: Tensor) -> Tensor:
 def acosh(x: Tensor) -> Tensor:
     large = x > 1e8
     z = torch.where(large, 2.0, x) - 1
-    return torch.where(large, x.log() + math.log(2), log1p(z + (z * (z + 2)).sqrt()))
+    return torch.where(large, x.log() + math.log(2), log1p(z + z.sqrt() * (z + 2).sqrt()))
 
 
 @_in_double
