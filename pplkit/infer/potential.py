@@ -27,7 +27,6 @@ from ..trace import Trace
 from .autoguide.initialization import InitHandler, Strategy, init_to_uniform
 from .elbo import called
 from .enum_factors import Joint, enumerated
-from .traceenum import _Choices
 
 _TRIES = 100  # starts for a chain, before it is told that there is none
 
@@ -198,7 +197,7 @@ class Density:
                 with placed:
                     called("model", self.model, args, kwargs)
             else:
-                with Enumerating(Dims(self.first)), _Choices(), placed:
+                with Enumerating(Dims(self.first)), placed:
                     called("model", self.model, args, kwargs)
         return recorder.trace, placed
 

@@ -37,7 +37,7 @@ def sampled(model, *args, kernel=NUTS, chains=16, draws=100, warmup=120, **more)
 def check(x, mean, sd):
     """Draws `(chains, draws)` have this mean and standard deviation, to four standard errors."""
     x = x.double().numpy()
-    assert arviz.rhat(x) < 1.02
+    assert arviz.rhat(x) < 1.05
     assert abs(x.mean() - mean) < 4 * arviz.mcse(x, method="mean")
     assert abs(x.std() - sd) < 4 * arviz.mcse(x, method="sd")
 
@@ -435,7 +435,9 @@ def proper_normal(y):
     ],
 )
 def test_proper_posteriors_are_not_taken_for_improper_ones(model, args):
-    mcmc = sampled(model, *args, chains=2, draws=3, warmup=5)
+    with pplkit.handlers.block():  # not captured: that would take longer than the rest
+        mcmc = sampled(model, *args, chains=2, draws=3, warmup=0)
+    assert mcmc.chains.potential.captured is None
     assert all(x.isfinite().all() for x in mcmc.get_samples().values())
 
 
