@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+import operator
 import re
 import shlex
 import subprocess
@@ -24,7 +26,7 @@ from torch._dynamo.source import ConstantSource
 from torch._functorch.compile_utils import fx_graph_cse
 from torch._inductor import config, cpu_vec_isa, ir
 from torch._inductor.codegen import common
-from torch._inductor.codegen.cpp import CppScheduling
+from torch._inductor.codegen.cpp import CppKernel, CppScheduling
 from torch._inductor.codegen.cpp_utils import DTYPE_TO_CPP, cexpr
 from torch._inductor.codegen.wrapper import PythonWrapperCodegen
 from torch._inductor.cpp_builder import CppTorchOptions, get_cpp_compiler
@@ -43,19 +45,51 @@ class NoKernel(Exception):
     """An operation that the loop cannot hold."""
 
 
+class _NoForm(Exception):
+    """A form of our own does not cover these arguments."""
+
+
 def main(request: str, target: str) -> int:
-    """Write the step of `request` as a shared library; what it is called with goes beside it."""
-    step = json.loads(Path(request).read_text(encoding="utf-8"))
+    """Write the step of `request` as a shared library; what it is called with goes beside it.
+
+    Args:
+        request: a file; "-" is standard input, which is read when all is imported.
+        target: the library's file.
+    """
+    told = sys.stdin.read() if request == "-" else Path(request).read_text(encoding="utf-8")
     try:
-        text = source(step)
+        text = source(json.loads(told))
     except NoKernel as fault:
         print(fault)
         return NO_KERNEL
     written = Path(target).with_suffix(".cpp")
     written.write_text(text, encoding="utf-8")
-    built = subprocess.run(command(written, target), capture_output=True, text=True)
+    words = command(written, target)
+    built = _run([*words, f"-I{_lean(written.parent)}"]) if LEAN_FOR in words else None
+    if built is None or built.returncode:
+        built = _run(words)
     print(built.stderr, file=sys.stderr)
     return built.returncode
+
+
+def _run(words: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(words, check=False, capture_output=True, text=True)
+
+
+# Of GCC's intrinsics, those that an AVX2 processor has: the others take a third of the compiler's
+# time. A compiler that does not know these headers is called again without them.
+LEAN_FOR = "-DCPU_CAPABILITY_AVX2"
+LEAN = ["x86gprintrin", "mmintrin", "xmmintrin", "emmintrin", "pmmintrin", "tmmintrin"]
+LEAN += ["smmintrin", "wmmintrin", "avxintrin", "avx2intrin", "fmaintrin", "f16cintrin"]
+
+
+def _lean(place: Path) -> Path:
+    """A folder whose `immintrin.h` is short."""
+    lines = ["#ifndef _IMMINTRIN_H_INCLUDED", "#define _IMMINTRIN_H_INCLUDED"]
+    lines += [*(f"#include <{name}.h>" for name in LEAN), "#endif", ""]
+    (place / "lean").mkdir(exist_ok=True)
+    (place / "lean" / "immintrin.h").write_text("\n".join(lines), encoding="utf-8")
+    return place / "lean"
 
 
 def command(written: Path, target: str) -> list[str]:
@@ -89,6 +123,16 @@ class _Plan(PythonWrapperCodegen):
         raise _Planned(self)
 
 
+def _in_parts(kernel: Any, reduction: str, dtype: torch.dtype, use_scalar: bool) -> bool:
+    """Whether a sum is added up in parts, for its precision: by the size that is planned for, so
+    that the plan holds for others too.
+    """
+    if reduction != "sum" or dtype != torch.float:
+        return reduction == "welford_reduce"
+    count = math.prod(kernel.call_ranges[kernel.reduction_depth :])
+    return V.graph.sizevars.optimization_hint(count) > 4096
+
+
 def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     """Inductor's kernels for a step, the order in which they run, and its names of the sizes."""
     mode, inputs, names = _stand_ins(step)
@@ -101,7 +145,10 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
 
     graph = make_fx(run, tracing_mode="symbolic", decomposition_table=table)(*inputs)
     graph = torch.fx.GraphModule(graph, fx_graph_cse(graph.graph))
+    with mode:
+        _first_of_sorted(graph.graph)
     common.init_backend_registration()
+    CppKernel.need_use_acc_helper = _in_parts
     common.device_codegens["cpu"] = common.DeviceCodegen(CppScheduling, _Plan, None, None)
     settings = {"cpp_wrapper": False, "graph_partition": False, "size_asserts": False}
     with DebugContext(), V.set_fake_mode(mode), config.patch(settings):
@@ -114,6 +161,34 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
                 except _Planned as done:
                     return lowering, done.args[0], names
     raise NoKernel("Inductor has written no plan")
+
+
+def _first_of_sorted(graph: torch.fx.Graph) -> None:
+    """Of a permutation whose first rows alone are used, as by a subsampled plate, find those."""
+    aten, pick = torch.ops.aten, operator.getitem
+    for node in list(graph.nodes):
+        if node.target not in (aten.sort.default, aten.sort.stable):
+            continue
+        given, users = node.args[0], [user for user in node.users if user.users]
+        up = not node.kwargs.get("descending", False) and True not in node.args[1:]
+        plain = given.meta["val"].dim() == 1 and up
+        parts = [part for user in users for part in user.users]
+        cuts = {part.args[1:] for part in parts if part.target is aten.slice.Tensor}
+        cut = next(iter(cuts), ())
+        whole = any(part.target is not aten.slice.Tensor for part in parts)
+        if not plain or whole or len(cuts) != 1 or cut[:2] != (0, 0) or len(cut) != 3:
+            continue
+        if any(user.target is not pick or user.args[1] != 1 for user in users):
+            continue
+        shown = parts[0].meta["val"]
+        with graph.inserting_before(parts[0]):
+            first = graph.call_function(aten.topk.default, (given, cut[2], -1, False, True))
+            first.meta["val"] = (given.meta["val"].new_empty(shown.shape), shown)
+            rows = graph.call_function(pick, (first, 1))
+            rows.meta["val"] = shown
+        for part in parts:
+            part.replace_all_uses_with(rows)
+    graph.eliminate_dead_code()
 
 
 def _stand_ins(step: dict) -> tuple[FakeTensorMode, list, dict]:
@@ -161,7 +236,7 @@ class Evaluation:
         self.kernels: list[str] = []
         self.buffers: list[str] = []
         self.calls: list[str] = []
-        self.headers = {"#include <cstring>\n"}
+        self.headers = {"#include <complex>\n#include <cstring>\n"}
         for line in plan.lines:
             write = getattr(self, f"write_{type(line).__name__}", None)
             if write is None:
@@ -246,19 +321,19 @@ class Evaluation:
         self.kernels.append(re.sub(head, f"static void {line.kernel_name}(", body, count=1))
 
     def write_AllocateLine(self, line: Any) -> None:
-        kind = DTYPE_TO_CPP[line.node.get_dtype()]
+        kind = _kind(line.node.get_dtype())
         count = cexpr(self.lowering.get_allocation_storage_size(line.node))
         place = f"take(room, sizeof({kind}) * ({count}))"
         self.buffers.append(f"{kind}* {line.node.get_name()} = ({kind}*) {place};")
 
     def write_ReuseLine(self, line: Any) -> None:
-        kind = DTYPE_TO_CPP[line.reused_as.get_dtype()]
+        kind = _kind(line.reused_as.get_dtype())
         new, old = line.reused_as.get_name(), line.node.get_name()
         self.buffers.append(f"{kind}* {new} = ({kind}*) {old};")
 
     def write_ReinterpretLine(self, line: Any) -> None:
         place = _layout(line.layout.view)
-        kind = DTYPE_TO_CPP[place.dtype]
+        kind = _kind(place.dtype)
         self.buffers.append(f"{kind}* {line.reused_as.get_name()} = ({kind}*) {place.pointer};")
 
     def write_SymbolicCallArgLine(self, line: Any) -> None:
@@ -273,41 +348,75 @@ class Evaluation:
             raise NoKernel("an operation whose result has a size that depends on numbers")
 
     def write_str(self, line: str) -> None:
-        if not line.startswith(("#", "assert_")):
+        copy = re.fullmatch(r"(\w+)\.copy_\((\w+), False\)", line)
+        if copy:
+            into, made = (_layout(self.lowering.get_buffer(name)) for name in copy.groups())
+            header, calls = _called(torch.ops.aten.copy_.default, {"self": into, "src": made}, {})
+            self.headers.add(header)
+            self.calls += calls
+        elif not line.startswith(("#", "assert_")):
             raise NoKernel(line)
 
     def write_ExternKernelAllocLine(self, line: Any) -> None:
         node = line.node
-        form = _LEFT_TO_TORCH.get(str(node.op_overload))
-        if form is None:
-            raise NoKernel(_named(line))
-        results = [
-            x
-            for x in self.lowering.buffers
-            if isinstance(x, ir.MultiOutput) and x.inputs[0] is node
-        ]
-        for x in results:
-            kind = DTYPE_TO_CPP[x.get_dtype()]
-            size = _bytes(_layout(x), kind)
-            name = _result(node.get_name(), x.indices)
-            self.buffers.append(f"{kind}* {name} = ({kind}*) take(room, {size});")
-        outs = {_position(x.indices): _layout(x) for x in results}
-        for x in results:
-            outs[_position(x.indices)].name = _result(node.get_name(), x.indices)
-        header, calls = form(outs, _given(node))
+        outs = {}
+        for x in self.lowering.buffers:
+            if isinstance(x, ir.MultiOutput) and x.inputs[0] is node:
+                place = _layout(x)
+                place.name = _result(node.get_name(), x.indices)
+                outs[_position(x.indices)] = place
+        if not outs and isinstance(node.get_output_spec(), ir.Layout):
+            outs[0] = _layout(node)
+        for place in outs.values():
+            kind = _kind(place.dtype)
+            room = f"take(room, {_extent(place)})"
+            self.buffers.append(f"{kind}* {place.name} = ({kind}*) {room};")
+        self._leave(_LEFT_TO_TORCH.get(str(node.op_overload)), outs, node)
+
+    def _leave(self, form: Any, outs: dict, node: Any) -> None:
+        """An operation by a form of our own, if there is one for it; otherwise by torch."""
+        try:
+            header, calls = (form or _by_torch)(outs, _given(node), node)
+        except _NoForm:
+            header, calls = _by_torch(outs, _given(node), node)
         self.headers.add(header)
         self.calls += calls
 
     def write_MultiOutputLine(self, line: Any) -> None:
-        kind = DTYPE_TO_CPP[self.lowering.get_buffer(line.result_name).get_dtype()]
+        kind = _kind(self.lowering.get_buffer(line.result_name).get_dtype())
         self.buffers.append(f"{kind}* {line.result_name} = {_result(line.arg_name, line.indices)};")
 
     def write_ExternKernelOutLine(self, line: Any) -> None:
-        form = _PRODUCTS.get(line.node.get_kernel_name())
-        if form is None:
-            raise NoKernel(_named(line))
-        given = [_layout(x) for x in line.node.inputs]
-        self.calls += form(_layout(line.node), *given, **line.node.kwargs)
+        node = line.node
+        form, given = _PRODUCTS.get(node.get_kernel_name()), [_layout(x) for x in node.inputs]
+        out = _layout(node)
+        try:
+            if form is None:
+                raise _NoForm
+            self.calls += form(out, *given, **node.kwargs)
+        except _NoForm:
+            self._leave(None, {0: out}, node)
+
+    def write_IndexPutFallbackLine(self, line: Any) -> None:
+        node = line.node
+        x, values = (_layout(place) for place in node.inputs[:2])
+        indices = [None if i is None else _layout(i) for i in line.indices]
+        accumulate = bool(node.constant_args[0])
+        names = {"self": x, "indices": indices, "values": values, "accumulate": accumulate}
+        header, calls = _called(torch.ops.aten.index_put_.default, names, {})
+        self.headers.add(header)
+        self.calls += calls
+
+    def write_ScatterFallbackLine(self, line: Any) -> None:
+        node = line.node
+        x, index, *rest = (_layout(place) for place in node.inputs)
+        src = rest[0] if rest else node.constant_args[1]
+        told = {key: value for key, value in node.kwargs.items() if value is not None}
+        named = {"self": x, "dim": node.constant_args[0], "index": index}
+        named |= {"src": src, "value": src, **told}
+        header, calls = _called(node.op_overload, named, {})
+        self.headers.add(header)
+        self.calls += calls
 
 
 TAKE = """\
@@ -357,7 +466,8 @@ def loop(one: Evaluation) -> str:
     """A step that is taken again and again: some outputs take the place of inputs, some inputs have
     a row for each step.
     """
-    carried, rows = one.step["carried"], range(*one.step["noise"])
+    carried, rows = one.step["carried"], {*range(*one.step["noise"])}
+    rows |= {*range(*one.step.get("rates", (0, 0)))}  # learning rates that follow a schedule
     copies = _carried_on(one, one.outputs[:carried])
     onward = [f"{name} += {one.count(shape)};" for i, name, _, shape in one.tensors() if i in rows]
     written = LOOP.format(
@@ -441,6 +551,18 @@ def _copy(target: str, made: _Place) -> str:
     return f"{loops}{target}[{at}] = {_element(made, made.size)};"
 
 
+def _kind(dtype: torch.dtype) -> str:
+    """What C++ calls a number's type."""
+    complex_ = {torch.complex64: "std::complex<float>", torch.complex128: "std::complex<double>"}
+    return complex_.get(dtype) or DTYPE_TO_CPP[dtype]
+
+
+def _extent(place: _Place) -> str:
+    """The bytes from a tensor's first number to its last."""
+    last = [f"({cexpr(n)} - 1) * ({cexpr(s)})" for n, s in zip(place.size, place.stride)]
+    return f"sizeof({_kind(place.dtype)}) * ({' + '.join([cexpr(place.offset), *last, '1'])})"
+
+
 def _bytes(place: _Place, kind: str) -> str:
     """The size of a tensor's numbers."""
     return " * ".join([f"sizeof({kind})", *(f"({cexpr(n)})" for n in place.size)])
@@ -508,7 +630,7 @@ def _operand(x: _Place) -> tuple[str, str]:
         return "N", f"std::max<int64_t>({cexpr(rows)}, {cexpr(x.size[-1])})"
     if rows == 1:
         return "T", f"std::max<int64_t>({cexpr(columns)}, {cexpr(x.size[-2])})"
-    raise NoKernel("a product of a matrix with gaps in both dimensions")
+    raise _NoForm
 
 
 def _mm(out: _Place, a: _Place, b: _Place, at: str = "", alpha="1", beta="0") -> list[str]:
@@ -519,7 +641,7 @@ def _mm(out: _Place, a: _Place, b: _Place, at: str = "", alpha="1", beta="0") ->
     pointers = [f"{x.pointer}{s}" for x, s in zip((b, a, out), shifts, strict=True)]
     turn_out, ldc = _operand(out)
     if turn_out != "N":
-        raise NoKernel("a product written by columns")
+        raise _NoForm
     return [
         f"gemm('{turn_b}', '{turn_a}', {m}, {n}, {k}, {alpha}, {pointers[0]}, {ldb}, "
         f"{pointers[1]}, {lda}, {beta}, {pointers[2]}, {ldc});"
@@ -565,16 +687,158 @@ def _result(name: str, indices: list) -> str:
 
 def _given(node: Any) -> dict:
     """The operation's arguments by name: places in memory, numbers."""
-    args, kwargs = node.unflatten_args(node.inputs, node.constant_args)
+    if node.op_overload is None:
+        raise NoKernel(_named(node))
+    args, kwargs = [*node.inputs, *node.constant_args], {}
+    if hasattr(node, "unflatten_args"):
+        args, kwargs = node.unflatten_args(node.inputs, node.constant_args)
     names = [argument.name for argument in node.op_overload._schema.arguments]
-    given = {**dict(zip(names, args, strict=False)), **kwargs, **node.kwargs}
-    return {name: _layout(x) if isinstance(x, ir.IRNode) else x for name, x in given.items()}
+    return _placed({**dict(zip(names, args, strict=False)), **kwargs, **node.kwargs})
+
+
+def _placed(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {name: _placed(x) for name, x in given.items()}
+    if isinstance(given, (list, tuple)):
+        return [_placed(x) for x in given]
+    return _layout(given) if isinstance(given, ir.IRNode) else given
+
+
+CALL = """\
+#include <cstring>
+#include <initializer_list>
+#include <stdexcept>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/c/shim.h>
+static inline void sure(AOTITorchError fault) { if (fault) throw std::runtime_error("torch"); }
+template <typename T> static inline StableIValue word(T value) {
+    StableIValue told = 0;
+    std::memcpy(&told, &value, sizeof(value));
+    return told;
+}
+using Sizes = std::initializer_list<int64_t>;
+static AtenTensorHandle seen(const void* place, Sizes sizes, Sizes strides, int32_t dtype) {
+    AtenTensorHandle made;
+    sure(aoti_torch_create_tensor_from_blob((void*) place, sizes.size(), sizes.begin(),
+        strides.begin(), 0, dtype, aoti_torch_device_type_cpu(), 0, &made));
+    return made;
+}
+static StableIValue listed(std::initializer_list<StableIValue> values) {
+    StableListHandle made;
+    sure(torch_new_list_reserve_size(values.size(), &made));
+    for (StableIValue value : values) sure(torch_list_push_back(made, value));
+    return word(made);
+}
+static StableIValue some(StableIValue value) {
+    StableIValue* made;
+    sure(torch_new_stable_ivalue(&made));
+    *made = value;
+    return word(made);
+}
+static StableIValue written(const char* text) {
+    StringHandle made;
+    sure(torch_new_string_handle(text, std::strlen(text), &made));
+    return word(made);
+}
+static void settle(StableIValue given, AtenTensorHandle into) {
+    AtenTensorHandle made;
+    std::memcpy(&made, &given, sizeof(made));
+    if (into) {
+        sure(aoti_torch_copy_(into, made, 0));
+        sure(aoti_torch_delete_tensor_object(into));
+    }
+    sure(aoti_torch_delete_tensor_object(made));
+}
+"""
+
+
+def _by_torch(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
+    return _called(node.op_overload, given, outs)
+
+
+def _called(op: Any, given: dict, outs: dict) -> tuple[str, list[str]]:
+    """An operation by torch itself, on tensors that lie where ours do: right, and slow."""
+    op = _functional(op)
+    schema = op._schema
+    try:
+        words = [
+            _word(given[a.name], a.real_type) if a.name in given else _unsaid(a)
+            for a in schema.arguments
+        ]
+    except _NoForm:
+        raise NoKernel(str(op)) from None
+    returned = [str(r.type) for r in schema.returns]
+    if any(kind != "Tensor" for kind in returned):
+        raise NoKernel(str(op))
+    room = max(len(words), len(returned))
+    calls = [
+        f"StableIValue stack[{room}] = {{{', '.join(words)}}};",
+        f'sure(torch_call_dispatcher("{schema.name}", "{schema.overload_name}", stack, '
+        "TORCH_ABI_VERSION));",
+    ]
+    for i in range(len(returned)):
+        into = _seen(outs[i]) if i in outs else "nullptr"
+        calls.append(f"settle(stack[{i}], {into});")
+    return CALL, ["{ " + " ".join(calls) + " }"]
+
+
+def _functional(op: Any) -> Any:
+    """The same operation as one that returns its result."""
+    into = any(argument.name == "out" for argument in op._schema.arguments)
+    return op.overloadpacket.default if into and hasattr(op.overloadpacket, "default") else op
+
+
+def _unsaid(argument: Any) -> str:
+    if not argument.has_default_value():
+        raise _NoForm
+    return _word(argument.default_value, argument.real_type)
+
+
+def _seen(x: _Place) -> str:
+    """A tensor object that shows a place in memory."""
+    shape = (f"{{{', '.join(f'(int64_t)({cexpr(n)})' for n in ns)}}}" for ns in (x.size, x.stride))
+    dtype = f"aoti_torch_dtype_{str(x.dtype).removeprefix('torch.')}()"
+    return f"seen({x.pointer}, {', '.join(shape)}, {dtype})"
+
+
+def _word(value: Any, kind: Any) -> str:
+    """An argument as torch's C interface takes it."""
+    name = kind.kind()
+    if name == "OptionalType":
+        return "0" if value is None else f"some({_word(value, kind.getElementType())})"
+    if name == "ListType":
+        inner = kind.getElementType()
+        return f"listed({{{', '.join(_word(x, inner) for x in value)}}})"
+    if isinstance(value, _Place):
+        return f"word({_seen(value)})"
+    if name == "TensorType" and isinstance(value, (int, float)):
+        kept = f"[] {{ static double kept = {_number(float(value))}; return &kept; }}()"
+        return f"word(seen({kept}, {{}}, {{}}, aoti_torch_dtype_float64()))"
+    if isinstance(value, torch.dtype):
+        return f"word(aoti_torch_dtype_{str(value).removeprefix('torch.')}())"
+    if name == "StringType":
+        return f"written({json.dumps(value)})"
+    if name == "BoolType":
+        return f"word({str(bool(value)).lower()})"
+    if name == "FloatType":
+        return f"word((double)({_number(value)}))"
+    if name in ("IntType", "SymIntType") and not isinstance(value, str):
+        return f"word((int64_t)({cexpr(value)}))"
+    raise _NoForm  # numbers of any kind, say: the interface has no word for them
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        if value != value:
+            return "NAN"
+        return f"{'-' if value < 0 else ''}INFINITY" if abs(value) == float("inf") else repr(value)
+    return cexpr(value)
 
 
 def _single(function: str):
     """An operation on single numbers, by torch's own function for one."""
 
-    def form(outs: dict, given: dict) -> tuple[str, list[str]]:
+    def form(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
         out = outs[0]
         numbers = ", ".join(_element(x, out.size) for x in given.values())
         kind = DTYPE_TO_CPP[out.dtype]
@@ -625,7 +889,7 @@ def _matrix(x: _Place, out: _Place) -> list[str]:
     return [f"&{_element(stack, out.size[:-2])}", *(cexpr(s) for s in x.stride[-2:])]
 
 
-def _solve_triangular(outs: dict, given: dict) -> tuple[str, list[str]]:
+def _solve_triangular(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
     out, upper = outs[0], given["upper"]
     n, m = (cexpr(s) for s in out.size[-2:])
     x, a, b = (_matrix(place, out) for place in (out, given["self"], given["B"]))
@@ -637,17 +901,17 @@ def _solve_triangular(outs: dict, given: dict) -> tuple[str, list[str]]:
     return TRIANGULAR, [_loops(out.size[:-2])[0] + call]
 
 
-def _cholesky(outs: dict, given: dict) -> tuple[str, list[str]]:
+def _cholesky(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
     out, a = outs[0], given["self"]
     if given.get("upper"):
-        raise NoKernel("an upper Cholesky factor")
+        raise _NoForm
     call = f"cholesky({', '.join([*_matrix(out, out), cexpr(out.size[-1]), *_matrix(a, out)])});"
     if 1 in outs:
         call = f"{_element(outs[1], outs[1].size)} = {call}"
     return CHOLESKY, [_loops(out.size[:-2])[0] + call]
 
 
-def _all_factored(outs: dict, given: dict) -> tuple[str, list[str]]:
+def _all_factored(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
     """Where there is no Cholesky factor the step has failed."""
     info = given["info"]
     return "", [f"{_loops(info.size)[0]}if ({_element(info, info.size)}) well = false;"]
@@ -687,10 +951,53 @@ def _along(dim: int, *places: _Place) -> tuple[str, list[str]]:
     return _loops([places[0].size[i] for i in others])[0], [*lines, length]
 
 
-def _sort(outs: dict, given: dict) -> tuple[str, list[str]]:
+def _sort(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
     loops, lines = _along(given.get("dim", -1), outs[0], outs[1], given["self"])
     down = str(bool(given.get("descending", False))).lower()
     return SORT, [f"{loops}sort({', '.join([*lines, down])});"]
+
+
+SMALLEST = """\
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+template <typename T>
+static void smallest(T* x, int64_t xs, int64_t* place, int64_t ps, const T* a, int64_t as,
+                     int64_t n, int64_t k) {
+    using Found = std::pair<T, int64_t>;
+    const auto before = [](const Found& l, const Found& r) {
+        if (std::isnan(l.first) || std::isnan(r.first))
+            return std::isnan(l.first) == std::isnan(r.first) ? l.second < r.second
+                                                             : std::isnan(r.first);
+        return l < r;
+    };
+    std::vector<Found> best;
+    best.reserve(k);
+    for (int64_t i = 0; i < k; i++) best.emplace_back(a[i * as], i);
+    std::make_heap(best.begin(), best.end(), before);
+    for (int64_t i = k; i < n && k; i++) {
+        const Found here(a[i * as], i);
+        if (!before(here, best.front())) continue;
+        std::pop_heap(best.begin(), best.end(), before);
+        best.back() = here;
+        std::push_heap(best.begin(), best.end(), before);
+    }
+    std::sort_heap(best.begin(), best.end(), before);
+    for (int64_t i = 0; i < k; i++) {
+        x[i * xs] = best[i].first;
+        place[i * ps] = best[i].second;
+    }
+}
+"""
+
+
+def _topk(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
+    a = given["self"]
+    if given.get("largest", True) or len(a.size) != 1 or not a.dtype.is_floating_point:
+        raise _NoForm
+    lines = [f"{x.pointer}, {cexpr(x.stride[0])}" for x in (outs[0], outs[1], a)]
+    return SMALLEST, [f"smallest({', '.join([*lines, cexpr(a.size[0]), cexpr(outs[0].size[0])])});"]
 
 
 RUNNING = """\
@@ -708,7 +1015,7 @@ static void running_product(T* x, int64_t xs, const S* a, int64_t as, int64_t n)
 
 
 def _running(function: str):
-    def form(outs: dict, given: dict) -> tuple[str, list[str]]:
+    def form(outs: dict, given: dict, node: Any) -> tuple[str, list[str]]:
         loops, lines = _along(given["dim"], outs[0], given["self"])
         return RUNNING, [f"{loops}{function}({', '.join(lines)});"]
 
@@ -721,6 +1028,7 @@ _LEFT_TO_TORCH = {
     "aten.linalg_solve_triangular.default": _solve_triangular,
     "aten.linalg_cholesky_ex.default": _cholesky,
     "aten.sort.stable": _sort,
+    "aten.topk.default": _topk,
     "aten.cumsum.default": _running("running_sum"),
     "aten.cumprod.default": _running("running_product"),
     "aten._linalg_check_errors.default": _all_factored,
