@@ -404,8 +404,9 @@ CASES = {
         "AutoNormal",
         nested_by_hand,
         {
-            **{"a0": 0.0, "b0": 0.0, "spread": 1.0, "error": 1.0},
-            **{"a": [[0.0]] * 50, "b": [[0.0]] * 50},
+            **dict.fromkeys(("a0", "b0"), 0.0),
+            **dict.fromkeys(("spread", "error"), 1.0),
+            **dict.fromkeys(("a", "b"), [[0.0]] * 50),
         },
     ),
     "subsampled": Case(

@@ -121,22 +121,19 @@ class Compiled(_Torches):
         self.run(2)
 
     def steps(self, budget):
-        """Between two calls of a callback there are steps alone."""
-        self.every = getattr(self, "every", 16)
+        # The difference of two runs leaves out what a run does once.
+        def took(steps):
+            start = clock()
+            self.run(steps)
+            return clock() - start
+
+        self.many = getattr(self, "many", 16)
         while True:
-            stamps = []
-
-            def reached(step, _loss, stamps=stamps):
-                stamps.append((step, clock()))
-                return stamps[-1][1] - stamps[0][1] > budget
-
-            given = {"callback": reached, "every": self.every, "progress_bar": False}
-            self.svi.run(10**9, *self.data, compile=self.compile, **given)
-            (first, start), (last, end) = stamps[0], stamps[-1]
-            step = (end - start) / (last - first)
-            if step * self.every > budget / 20:
+            once = min(took(2), took(2))
+            step = max(took(2 + self.many) - once, 1e-9) / self.many
+            if step * self.many > budget / 2:
                 return step
-            self.every = max(2 * self.every, int(budget / 10 / step))
+            self.many = max(4 * self.many, min(int(budget / step), 1000 * self.many))
 
 
 class Eager(Compiled):
