@@ -70,9 +70,10 @@ def _place_figures(app, doctree, docname: str) -> None:
             text = _figure(app, docname, text, carried, seen)
         # Without the class for which themes put a light ground under it in dark pages.
         classes = [name for name in node["classes"] if name != "text_html"]
-        new = nodes.raw("", text, format="html", classes=classes)
+        new = nodes.raw("", text, format="html")
         new.source, new.line = node.source, node.line
         node.replace_self(new)
+        new["classes"] = classes
 
 
 def _warn(node, trouble: str) -> None:
