@@ -148,7 +148,7 @@ def distribution_explorer(*families: str, seed: int = 0, **controls) -> LiveFigu
 
     >>> figure = distribution_explorer("Normal", "Gamma")
     >>> figure
-    LiveFigure(family='Normal', loc=0.0, scale=1.0, concentration=2.0, rate=1.5, pointer=0.6)
+    LiveFigure(family='Normal', loc=0.0, scale=1.0, rate=1.5, concentration=2.0, pointer=0.6)
     >>> figure.family = "Gamma"
     >>> [round(x.item(), 3) for x in figure.tables["moments"].values()]  # 2 / 1.5, 2 / 1.5²
     [1.333, 0.889]
