@@ -404,18 +404,18 @@ def test_a_right_estimate_passes_whatever_the_readers_seed():
 # -- hostile answers -------------------------------------------------------------------------------
 
 
-def loops(argument):
+def loops(*arguments):
     while True:
         pass
 
 
-def loops_and_refuses_to_stop(argument):
+def loops_and_refuses_to_stop(*arguments):
     for _ in range(3):
         with contextlib.suppress(BaseException):
-            loops(argument)
+            loops()
 
 
-def raises_an_exception_that_cannot_be_printed(argument):
+def raises_an_exception_that_cannot_be_printed(*arguments):
     class Odd(Exception):
         def __str__(self):
             raise RuntimeError("no")
@@ -423,15 +423,15 @@ def raises_an_exception_that_cannot_be_printed(argument):
     raise Odd
 
 
-def calls_itself(argument):
-    return calls_itself(argument)
+def calls_itself(*arguments):
+    return calls_itself(*arguments)
 
 
-def exits(argument):
+def exits(*arguments):
     raise SystemExit(3)
 
 
-def interrupts(argument):
+def interrupts(*arguments):
     raise KeyboardInterrupt
 
 
@@ -496,7 +496,7 @@ def test_an_error_is_quoted_with_its_line():
     ids=["contrary", "list", "dict", "object", "no numbers", "string", "bool"],
 )
 def test_odd_results_become_a_verdict(exercise, returned):
-    assert not check(exercise, lambda argument: returned)
+    assert not check(exercise, lambda *arguments: returned)
 
 
 @pytest.mark.parametrize("exercise", exercises())
@@ -511,9 +511,9 @@ def test_odd_results_become_a_verdict(exercise, returned):
         (int, "not-a-function"),
         (Contrary(), "not-a-function"),
         (lambda: 0, "signature"),
-        (lambda a, b: 0, "signature"),
+        (lambda a, b, c, d: 0, "signature"),
     ],
-    ids=["none", "dots", "int", "str", "tensor", "class", "contrary", "no argument", "two"],
+    ids=["none", "dots", "int", "str", "tensor", "class", "contrary", "no argument", "four"],
 )
 def test_what_is_no_answer_at_all(exercise, answer, mistake):
     assert check(exercise, answer).mistake == mistake
@@ -541,7 +541,7 @@ def test_a_check_is_not_fooled_by_what_the_answer_overwrites():
 # -- the reader's state ----------------------------------------------------------------------------
 
 
-def meddles(readings):
+def meddles(*arguments):
     """Changes everything that it can reach, then answers rightly."""
     pplkit.clear_param_store()
     pplkit.set_rng_seed(99)

@@ -14,6 +14,7 @@ import random
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,7 +66,8 @@ class Answer:
             return returned
 
         program = condition(remember, data=hold) if hold else remember
-        with self.blamed():
+        with self.blamed(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", errors.PplkitWarning)  # the verdict tells
             run = trace(program).get_trace(*args)
             run.log_prob_sum()
         return run, returned

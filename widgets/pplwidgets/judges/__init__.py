@@ -1,3 +1,8 @@
 """Judges of the exercises, a module for each chapter; importing this registers them all."""
 
+from . import engine as engine
+from . import observing as observing
+from . import plates as plates
 from . import random_variable as random_variable
+from . import sample_statement as sample_statement
+from . import worlds as worlds
