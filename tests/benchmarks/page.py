@@ -2,10 +2,11 @@
 
     python tests/benchmarks/page.py [--book FOLDER] [--moves 40] [--json FILE]
 
-Builds a small book of three pages (a density; a posterior that SVI fits in 500 steps, afresh at each
-move; no figure), or takes a folder of HTML made before by `--keep FOLDER`. Prints milliseconds from a
-slider's event to the drawn picture (median and 95th percentile), seconds from the first touch to the
-first answer with nothing cached, and the kilobytes that came over the wire, text packed as hosts do.
+Builds a small book of three pages (a density; a posterior that SVI fits in 500 steps, afresh at
+each move; no figure), or takes a folder of HTML made before by `--keep FOLDER`. Prints milliseconds
+from a slider's event to the drawn picture (median and 95th percentile), seconds from the first
+touch to the first answer with nothing cached, and the kilobytes that a host sent, which packs text
+and nothing else.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Host(http.server.SimpleHTTPRequestHandler):
     """A static host that packs text, as they do, and nothing else."""
 
     protocol_version = "HTTP/1.1"
+    sent = 0  # bytes of bodies: what a browser's own cache holds is not asked for again
 
     def do_GET(self):
         path = Path(self.translate_path(self.path))
@@ -76,28 +78,16 @@ class Host(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+        Host.sent += len(body)
 
     def log_message(self, *_):
         pass
 
 
-class Wire:
-    """Counts the bytes that a page's requests take, a worker's too."""
-
-    def __init__(self, context, page):
-        self.bytes = 0
-        context.on("response", self._response)
-        self._page = page
-
-    def _response(self, response):
-        if response.from_service_worker:
-            return
-        length = response.headers.get("content-length")
-        self.bytes += int(length or 0)
-
-    def since(self, before: int) -> float:
-        self._page.wait_for_load_state("networkidle")
-        return (self.bytes - before) / 1000
+def sent(page, start: int) -> float:
+    """Kilobytes sent since `start`, once the page asks for no more."""
+    page.wait_for_load_state("networkidle")
+    return (Host.sent - start) / 1000
 
 
 def measured(site: str, moves: int) -> dict:
@@ -108,26 +98,26 @@ def measured(site: str, moves: int) -> dict:
             context = chromium.new_context(viewport={"width": 1280, "height": 900})
             page = context.new_page()
             page.set_default_timeout(120_000)
-            wire = Wire(context, page)
+            start = Host.sent
             page.goto(f"{site}{name}.html")
             figure = live(page)
-            found[f"{name}: kB before the first touch"] = wire.since(0)
-            before, start = figure.picture(), time.perf_counter()
+            found[f"{name}: kB before the first touch"] = sent(page, start)
+            before, then = figure.picture(), time.perf_counter()
             figure.press(label, "PageUp")
             figure.wait_for_change(before, "the first answer")
-            found[f"{name}: s to the first answer"] = time.perf_counter() - start
-            found[f"{name}: kB in all"] = wire.since(0)
+            found[f"{name}: s to the first answer"] = time.perf_counter() - then
+            found[f"{name}: kB in all"] = sent(page, start)
             handle = figure.root.element_handle()
             page.evaluate(MOVES, [handle, label, 5])
             times = sorted(page.evaluate(MOVES, [handle, label, moves]))
             found[f"{name}: ms a move, median"] = statistics.median(times)
             found[f"{name}: ms a move, 95th percentile"] = times[int(0.95 * (len(times) - 1))]
             if name == "density":
-                before = wire.bytes
+                start = Host.sent
                 page.goto(f"{site}fitted.html")
                 live(page).press("prior", "PageUp")
                 page.wait_for_timeout(2000)
-                found["kB of the next page, touched"] = wire.since(before)
+                found["kB of the next page, touched"] = sent(page, start)
             context.close()
         chromium.close()
         return found
