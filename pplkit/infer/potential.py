@@ -625,8 +625,8 @@ def check_proper(potential: Potential, row: Tensor) -> None:
     axis, sign = axes.repeat(2), torch.ones(2 * len(axes), dtype=row.dtype)
     sign[len(axes) :] = -1.0
     lines = torch.arange(len(axis))
-    # Whether the potential rises at the last two distances that tell anything.
-    last, before = torch.ones(2, len(axis), dtype=torch.bool)
+    # At how many distances, of those that tell anything, the potential has not risen since.
+    still, told = torch.zeros(2, len(axis), dtype=torch.int64)
     alive, seen = torch.ones(len(axis), dtype=torch.bool), None
     for distance in _FAR:
         rows = row.expand(len(axis), size).clone()
@@ -637,11 +637,12 @@ def check_proper(potential: Potential, row: Tensor) -> None:
         where = _moved(density, values, seen, axis)
         seen = values
         alive &= value.isfinite() & along.isfinite() & where
-        before = torch.where(alive, last, before)
-        last = torch.where(alive, along > 0, last)
+        still = torch.where(alive, torch.where(along > 0, 0, still + 1), still)
+        told = told + alive
         if not bool(alive.any()):
             break
-    flat = ~(last | before)
+    # Ten, for a density on a circle rises and falls without end.
+    flat = (told > 1) & (still >= (told - 1).clamp(max=10))
     if bool(flat.any()):
         at = int(axis[flat][0])
         variable = next(v for v in density.variables if v.slice.start <= at < v.slice.stop)
