@@ -309,7 +309,15 @@ def _operations() -> tuple[set, dict, Any]:
     for operation, translation in translations().items():
         registry.register_op(operation, translation)
     known = set(_decomp.get_onnx_implemented_overloads(registry))
-    return known, _decomp.create_onnx_friendly_decomposition_table(known), registry
+    table = _decomp.create_onnx_friendly_decomposition_table(known)
+    return known, {**table, torch.ops.aten.lerp.Scalar: _between}, registry
+
+
+def _between(start: Tensor, end: Tensor, weight: float) -> Tensor:
+    """`torch.lerp`; the exporter's asks anew each time which end is nearer."""
+    if weight < 0.5:
+        return start + weight * (end - start)
+    return end - (1 - weight) * (end - start)
 
 
 def _published() -> dict:
@@ -386,6 +394,8 @@ def _bytes(model) -> bytes:
     for holder in (model, model.graph, *model.functions.values()):
         holder.metadata_props.clear()
         holder.doc_string = None
+    for value in (*model.graph.inputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
     for graph in (model.graph, *(f.graph for f in model.functions.values())):
         for node in graph.all_nodes():
             node.metadata_props.clear()

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.compile_utils import fx_graph_cse
 from torch._higher_order_ops.scan import scan_op
 from torch.fx.experimental.proxy_tensor import (
     disable_proxy_modes_tracing,
@@ -398,4 +399,6 @@ def _body(graph, before, rows, order, results) -> tuple[torch.fx.GraphModule, li
         copied[node].meta = dict(node.meta)
     clone = aten.clone.default
     made.output(tuple(made.call_function(clone, (copied[node],)) for node in results))
+    if not any(map(_writes, order)):
+        made = fx_graph_cse(made)
     return torch.fx.GraphModule(graph, made), held

@@ -234,8 +234,9 @@ class _Recorder(GivenNoise):
     def _sign(self) -> None:
         """Write the user's line on what has just been recorded."""
         mode = get_proxy_mode()
-        node = mode and next(iter(reversed(mode.tracer.graph.nodes)), None)
-        if node is not None and "where" not in node.meta:
+        for node in reversed(mode.tracer.graph.nodes) if mode else ():
+            if "where" in node.meta or node.op == "placeholder":
+                break
             node.meta["where"] = user_line()
 
     def _writes_inputs(self, func: Any, args: tuple, kwargs: dict) -> bool:
