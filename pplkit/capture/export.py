@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch.export import Dim
 
@@ -33,11 +35,30 @@ def exported(
         args.append(tensor.detach())
         shapes.append(None)
     program = torch.export.export(
-        traced.graph, tuple(args), dynamic_shapes=tuple(shapes), strict=False
+        _unasked(traced.graph), tuple(args), dynamic_shapes=tuple(shapes), strict=False
     )
     if any(node.target._schema.is_mutable for node in _calls(program)):
         program = program.run_decompositions({})  # no operation writes into a tensor
     return program
+
+
+def _unasked(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The graph without questions whether a factorisation failed: its numbers tell."""
+    check = torch.ops.aten._linalg_check_errors.default
+
+    def asking(graph: torch.fx.GraphModule) -> list[torch.fx.Node]:
+        parts = [part for part in graph.modules() if isinstance(part, torch.fx.GraphModule)]
+        return [node for part in parts for node in part.graph.nodes if node.target is check]
+
+    if asking(graph):
+        graph = copy.deepcopy(graph)
+        for node in asking(graph):
+            node.graph.erase_node(node)
+        for part in graph.modules():
+            if isinstance(part, torch.fx.GraphModule):
+                part.graph.eliminate_dead_code()
+                part.recompile()
+    return graph
 
 
 def _calls(program: torch.export.ExportedProgram) -> list[torch.fx.Node]:

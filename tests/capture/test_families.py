@@ -16,9 +16,9 @@ NO_DENSITY: set[str] = set()
 SAMPLE = [
     ("Normal", "cdf"),
     ("Gamma", "density"),
-    ("MultivariateNormal", "density"),
+    ("Beta", "density"),
     ("Bernoulli", "draw"),
-    ("Dirichlet", "draw"),
+    ("Gamma", "draw"),
     ("Weibull", "gradient"),
 ]
 
