@@ -405,7 +405,7 @@ def _is_of_sizes(x: Any) -> bool:
 
 
 def _is_open(x: Any) -> bool:
-    """Whether a tensor to be made of this has sizes or tensors in it: `[[1.0, rho], [rho, 1.0]]`."""
+    """Whether a tensor made of this has sizes or tensors in it: `[[1.0, rho], [rho, 1.0]]`."""
     if isinstance(x, (list, tuple)):
         return any(isinstance(part, Tensor) or _is_open(part) for part in x)
     return _is_of_sizes(x)
