@@ -29,7 +29,7 @@ def exported(
 
     for spec in traced.noise:
         whole = [evaluated(n, sizes) for n in spec.shape]
-        args.append(torch.rand(whole, dtype=spec.dtype, device=spec.device))
+        args.append(torch.full(whole, 0.5, dtype=spec.dtype, device=spec.device))
         shapes.append(_dims(traced, spec.shape))
     for tensor in traced.closed:
         args.append(tensor.detach())

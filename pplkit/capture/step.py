@@ -14,15 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 from .. import errors
 from ..effects import Handler, Message
+from ..infer.feed import Feed, Kind
 from ..infer.svi import SVI, _Watcher
 from ..optim import Optimizer, clipped
 from ..params import Entry, ParamStore
+from .native import rows_of
 from .noise import GivenNoise
-from .program import _PRIMES, Captured, _numbered, _Streams, resized
+from .program import _PRIMES, Captured, _inputs, _numbered, _Streams, resized
+from .replay import Replay, cuda_recording, gated
 from .tracing import FAULTS, NoiseSpec
 
 _TRIALS = 12  # sizes that are tried apart from others
@@ -112,12 +115,40 @@ class CapturedStep:
         return self.captured.draw_noise(carried, self.rates(), args, kwargs, seed=seed)
 
     def run(self, carried: dict, num_steps: int, *args, **kwargs) -> tuple[dict, Tensor]:
-        """Take steps, one call of the graph after the other; what is carried on, and the losses."""
+        """Take steps, one call of the graph after the other; what is carried on, and the losses.
+
+        On a CUDA device stretches of steps are recorded and played, and nothing waits for the
+        device in between; after a step that is not well none changes anything, and there are as
+        many losses as steps before it.
+        """
+        if any(x.is_cuda for x in tree_leaves(carried)):
+            return self._played(cuda_recording, carried, num_steps, args, kwargs)
         losses = []
         for _ in range(num_steps):
             carried, loss, _ = self(carried, *args, **kwargs)
             losses.append(loss)
         return carried, torch.stack(losses) if losses else torch.zeros(0)
+
+    def _played(self, record: Callable, carried: dict, num_steps: int, args, kwargs):
+        """As `run`, by recordings."""
+        carried = tree_map_only(Tensor, torch.clone, carried)
+        n, device = len(tree_leaves(carried)), tree_leaves(carried)[0].device
+        given = carried, self.rates(), args, kwargs
+        program, leaves, sizes = self.captured._program_for(given)
+        replay = Replay(gated(program, n).module(), program, n, record)
+        before = [x for x in _inputs(program, leaves) if isinstance(x, Tensor)]
+        after = self.captured._closed(program)
+        kinds = [Kind(*row) for row in rows_of(program, sizes)]
+        feed, losses, done = Feed(), torch.zeros(num_steps, device=device), 0
+        while done < num_steps:
+            feed.at(done)
+            steps, rows = feed.window(kinds, num_steps - done)
+            stretch = losses[done : done + steps]
+            taken = replay.run(steps, sizes, [*before, *rows, *after], stretch)
+            done += taken
+            if taken < steps:
+                break
+        return carried, losses[:done]
 
     # -- the step itself -----------------------------------------------------------------------
     def _first_run(self, args, kwargs) -> list[str]:

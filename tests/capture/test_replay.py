@@ -14,6 +14,7 @@ from pplkit.capture import capture_step
 from pplkit.capture.program import _inputs
 from pplkit.capture.replay import Replay, cuda_recording, gated, packaged
 from pplkit.infer import SVI, Trace_ELBO
+from pplkit.infer.feed import Feed
 
 
 def model(data):
@@ -40,13 +41,18 @@ def step(data):
 
 
 @pytest.fixture(scope="module")
-def exported(step):
-    return gated(step.captured.programs[0], parts(step))
+def program(step, data):
+    return step.captured._program_for((step.carried(), step.rates(), (data,), {}))[0]
 
 
 @pytest.fixture(scope="module")
-def replay(step, exported, device):
-    return Replay(exported.module(), step.captured.programs[0], parts(step), record(device))
+def exported(step, program):
+    return gated(program, parts(step))
+
+
+@pytest.fixture(scope="module")
+def replay(step, program, exported, device):
+    return Replay(exported.module(), program, parts(step), record(device))
 
 
 def parts(step):
@@ -109,13 +115,28 @@ def test_after_a_step_that_fails_none_changes_anything(device, data, step, repla
     torch.testing.assert_close(carried, expected)
 
 
+def test_a_run_is_played_in_stretches(device, data, step):
+    start = step.carried()
+    torch.manual_seed(3)
+    carried, losses = step._played(record(device), start, 1100, (data,), {})
+    torch.manual_seed(3)
+    feed, rows = Feed(), []
+    for k in range(1100):
+        feed.at(k)
+        rows.append(feed.take("normal", (), torch.float32, device))
+    expected, singly = taken_singly(step, data, rows)
+    torch.testing.assert_close(losses, singly, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(carried["free"], expected["free"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(start, step.carried())  # what was given is as it was
+
+
 @pytest.mark.long
-def test_a_packaged_step_is_the_step(device, data, step, exported, tmp_path):
+def test_a_packaged_step_is_the_step(device, data, step, program, exported, tmp_path):
     written, target = tmp_path / "a step.pt2", tmp_path / "its package.pt2"
     torch.export.save(exported, written)
     words = [sys.executable, "-m", "pplkit.capture.replay", str(written), str(target)]
     subprocess.run(words, check=True)
-    replay = Replay(packaged(target), step.captured.programs[0], parts(step), record(device))
+    replay = Replay(packaged(target), program, parts(step), record(device))
     rows = noise(75, device)
     for other in (data, torch.linspace(-2.0, 4.0, 1001, device=device)):
         _, carried, losses = played(replay, step, other, rows)
