@@ -1651,7 +1651,9 @@ def subsampled_for_mcmc(msg: Message, frame: PlateFrame) -> ModelError:
         where=msg.where,
         found=f"{frame.size} of {frame.full_size} rows",
         expected="all rows in every evaluation: with fewer, the target is another each time",
-        remedy=f"leave subsample_size out: plate({frame.name!r}, {frame.full_size}); SVI subsamples",
+        remedy=(
+            f"leave subsample_size out: plate({frame.name!r}, {frame.full_size}); SVI subsamples"
+        ),
     )
 
 

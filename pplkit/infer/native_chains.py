@@ -23,8 +23,8 @@ _WORTH_IT = 5.0  # seconds of transitions in Python
 _SECONDS = 0.1  # a stretch of native transitions takes this long: for interrupts, progress bars
 
 _WHOLE = (
-    "chains", "size", "dense", "depth", "num_steps", "finds_step", "warmup", "draws", "until", "first",
-    "threads",
+    "chains", "size", "dense", "depth", "num_steps", "finds_step", "warmup", "draws", "until",
+    "first", "threads",
 )  # fmt: skip
 _NUMBERS = ("trajectory_length", "target", "seconds")
 _ADDRESSES = (

@@ -1,4 +1,4 @@
-"""A model as something to move in: its negative log-joint on unconstrained space, with its gradient.
+"""A model as something to move in: its negative log-joint and gradient on unconstrained space.
 
 Each continuous latent variable is the image of real numbers under the bijection that its support
 asks for; the joint density gets the bijection's volume. Discrete variables that are marked for
