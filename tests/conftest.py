@@ -1,5 +1,7 @@
 """What all tests share: the device they run on, and a clean slate for each."""
 
+import signal
+
 import pytest
 import torch
 
@@ -8,6 +10,10 @@ from pplkit.effects import active_handlers
 
 # Tiny tensors: more threads only fight each other.
 torch.set_num_threads(1)
+
+# A shell that starts tests in the background lets them ignore interrupts; some send themselves one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):

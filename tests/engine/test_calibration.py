@@ -131,6 +131,7 @@ def test_importance_sampling_passes_on_events_and_discrete_variables():
     assert any("effective sample size" in note for note in worse.notes)
 
 
+@pytest.mark.long
 def test_a_guide_is_fitted_to_each_simulation():
     """Of 30 steps each: far from the posterior, and told."""
 

@@ -57,6 +57,7 @@ def test_a_beta_posterior():
     check(draws["p"], exact.mean, exact.stddev)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kernel", [HMC, NUTS])
 def test_a_gamma_posterior_by_both_kernels(kernel):
     def model(counts):
@@ -69,6 +70,7 @@ def test_a_gamma_posterior_by_both_kernels(kernel):
     check(mcmc.get_samples(group_by_chain=True)["rate"], 16 / 6, 4 / 6)
 
 
+@pytest.mark.long
 def test_a_dirichlet_posterior():
     def model(counts):
         p = pplkit.sample("p", dist.Dirichlet(torch.ones(3, dtype=torch.float64)))
@@ -91,6 +93,7 @@ def correlated(size):
     return scales[:, None] * covariance * scales
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("full_mass", [False, True])
 def test_a_gaussian_of_fifty_dimensions(full_mass):
     covariance = correlated(50)
@@ -137,6 +140,7 @@ def test_a_mixture_with_its_labels_summed_out():
     check(mcmc.get_samples(group_by_chain=True)["loc"], mean, sd)
 
 
+@pytest.mark.long
 def test_a_hidden_markov_model_with_its_states_summed_out():
     y = f64([0.1, 0.3, 2.2, 1.9, 2.4, -0.2])
     stay = f64(0.8)
@@ -168,6 +172,7 @@ def test_a_hidden_markov_model_with_its_states_summed_out():
     check(mcmc.get_samples(group_by_chain=True)["gap"], mean, sd)
 
 
+@pytest.mark.long
 def test_a_support_that_depends_on_another_variable():
     def model():
         top = pplkit.sample("top", dist.Uniform(f64(1.0), f64(3.0)))

@@ -77,6 +77,7 @@ def test_native_chains_are_those_of_python(kernel):
     check_same(ran(kernel, True), ran(kernel, False))
 
 
+@pytest.mark.long
 def test_other_data_are_served_by_the_same_code():
     ran(NUTS(schools), True)
     before = Compilation.started
@@ -85,6 +86,7 @@ def test_other_data_are_served_by_the_same_code():
     assert Compilation.started == before
 
 
+@pytest.mark.long
 def test_threads_change_nothing():
     one = ran(NUTS(schools), True, chains=5)
     before = torch.get_num_threads()
@@ -96,6 +98,7 @@ def test_threads_change_nothing():
     assert torch.equal(one._draws.rows, several._draws.rows)
 
 
+@pytest.mark.long
 def test_native_code_goes_on_where_python_has_stopped():
     whole = ran(NUTS(schools), False)
     mcmc = MCMC(NUTS(schools), 15, 30, num_chains=3, seed=4)
@@ -116,6 +119,7 @@ def test_native_code_goes_on_where_python_has_stopped():
     torch.testing.assert_close(draws.rows, whole._draws.rows, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_run_in_single_precision():
     data = Y.float(), SIGMA.float()
 
@@ -148,6 +152,7 @@ def test_an_interrupt_ends_native_chains_with_their_draws():
     assert 1000 <= kept.shape[1] < 400_000 and (kept > 0).all()
 
 
+@pytest.mark.long
 def test_each_chain_with_data_of_its_own():
     y, sigma = torch.stack([Y, -Y, Y + 3]), SIGMA.expand(3, 8)
     both = []

@@ -30,6 +30,7 @@ def chains(model):
     return mcmc
 
 
+@pytest.mark.long
 def test_the_centred_form_diverges_and_the_non_centred_does_not():
     centred = chains(schools)
     written = chains(handlers.reparam(schools, config={"theta": LocScaleReparam(0.0)}))
