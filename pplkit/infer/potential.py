@@ -425,8 +425,14 @@ class Potential:
         if self.captured is None or len(rows) in self._batched:
             return self(rows)
         one, rest = self._vectorized(len(rows))
-        with torch.no_grad(), _quietly_batched():
-            potential, *grads = one(*self.density.split(rows).values(), *rest)
+        try:
+            with torch.no_grad(), _quietly_batched():
+                potential, *grads = one(*self.density.split(rows).values(), *rest)
+        except torch.linalg.LinAlgError:  # in some row a matrix has no factors
+            if len(rows) == 1:
+                return torch.full((1,), math.nan).double(), torch.full_like(rows, math.nan)
+            found, slopes = zip(*(self.once(row[None]) for row in rows), strict=True)
+            return torch.cat(found), torch.cat(slopes)
         return potential.double(), _rows(grads)
 
     def inputs(self, chain: int = 0) -> tuple[Any, list[Tensor], dict]:

@@ -139,7 +139,8 @@ def write(folder: Path, config: str = CONFIG, **notebooks: list[str]) -> Path:
         made.cells += [nbformat.v4.new_code_cell(cell) for cell in cells]
         nbformat.write(made, folder / f"{name}.ipynb")
     first, *rest = notebooks
-    toc = f"format: jb-book\nroot: {first}\nchapters:\n" + "".join(f"- file: {n}\n" for n in rest)
+    chapters = "".join(f"- file: {name}\n" for name in rest)
+    toc = f"format: jb-book\nroot: {first}\n" + (f"chapters:\n{chapters}" if rest else "")
     (folder / "_toc.yml").write_text(toc, encoding="utf-8")
     (folder / "_config.yml").write_text(config, encoding="utf-8")
     return folder

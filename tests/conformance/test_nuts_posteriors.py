@@ -150,7 +150,12 @@ def compare(name, **settings):
     return int(mcmc.get_extra_fields()["diverging"].sum())
 
 
-@pytest.mark.parametrize("name", MODELS)
+QUICK = "eight_schools"
+
+
+@pytest.mark.parametrize(
+    "name", [n if n == QUICK else pytest.param(n, marks=pytest.mark.long) for n in MODELS]
+)
 def test_posteriors_with_published_draws(name):
     chains = {"num_chains": 16, "warmup_steps": 300, "num_samples": 200}
     assert compare(name, compile=False, **chains) == 0

@@ -38,6 +38,7 @@ export class Figure {
   private held: Promise<unknown> | undefined;
   private heldFor = ""; // the choices to which the axes were fitted
   private serial = -1;
+  private newest = 0; // of the pictures that have come, shown or not
   private picture: Picture | undefined;
   private trouble: Trouble | undefined;
   private gone = "";
@@ -227,14 +228,17 @@ export class Figure {
   }
 
   private async show(picture: Picture): Promise<void> {
+    this.newest = Math.max(this.newest, picture.serial);
     if (picture.first) {
       // Axes are fitted to the first evaluation, even when the controls have moved on since.
       if (!this.held) this.fitTo(picture);
       if (this.picture) return;
     }
+    await this.held;
+    if (this.stale(picture)) return; // before axes are fitted to it, which takes its time
     if (this.held && this.choices(picture) !== this.heldFor) this.fitTo(picture);
     await this.held;
-    if (picture.serial < this.serial || this.closed) return;
+    if (this.stale(picture)) return;
     this.serial = picture.serial;
     this.gone = "";
     this.trouble = undefined;
@@ -248,6 +252,10 @@ export class Figure {
     this.answered(picture);
     this.tell();
     this.later("speak", SPEAK_AFTER, () => void this.speak(picture, words));
+  }
+
+  private stale({ serial }: Picture): boolean {
+    return serial < this.newest || serial < this.serial || this.closed;
   }
 
   /** The choices that call for axes of their own. */
