@@ -32,6 +32,7 @@ export class Chart {
   private latest: Tables = new Map();
   private work: Promise<void> = Promise.resolve();
   private waiting = false;
+  private outdated = false;
 
   constructor(
     private readonly el: HTMLElement,
@@ -91,10 +92,7 @@ export class Chart {
   redress(mode: Mode, width: number): Promise<void> {
     if (mode === this.mode && width === this.width) return this.work;
     const narrower = width < NARROW !== this.width < NARROW;
-    if (mode !== this.mode || narrower || (this.stacked && width !== this.width)) {
-      this.view?.finalize();
-      this.view = undefined;
-    }
+    if (mode !== this.mode || narrower || (this.stacked && width !== this.width)) this.rebuild();
     this.mode = mode;
     this.width = width;
     return this.draw(this.latest);
@@ -102,8 +100,7 @@ export class Chart {
 
   /** Compile anew at the next drawing. */
   rebuild(): void {
-    this.view?.finalize();
-    this.view = undefined;
+    this.outdated = true; // a view that is being drawn and is ended would never say that it is done
   }
 
   close(): void {
@@ -112,6 +109,8 @@ export class Chart {
   }
 
   private async paint(): Promise<void> {
+    if (this.outdated) this.close();
+    this.outdated = false;
     if (!this.view) {
       const made = this.compiled();
       held(made, this.domains);

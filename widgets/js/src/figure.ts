@@ -244,7 +244,8 @@ export class Figure {
     this.trouble = undefined;
     this.picture = picture;
     await this.chart.draw(picture.tables);
-    if (this.closed || this.picture !== picture) return;
+    // Meanwhile there may be another picture, or something may have failed: that is newer.
+    if (this.picture !== picture || this.stale(picture)) return;
     const words = caption(this.words.caption, this.specs, picture.controls, picture.tables);
     this.caption.textContent = words;
     this.root.dataset["state"] = "ready";
