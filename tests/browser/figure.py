@@ -106,7 +106,7 @@ class Figure:
         self.wait_until(
             lambda: self.root.get_attribute("data-state") == "ready", "the figure is ready"
         )
-        if not self.root.locator(":scope.pplkit-drawn").count():  # else it has no chart
+        if not self.place.locator("section.pplkit-drawn").count():  # else it has no chart
             self.wait_until(lambda: self.shapes() != [], "the figure has drawn something")
 
     @property

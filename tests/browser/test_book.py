@@ -97,7 +97,7 @@ def _figures_shown(page, count):
     places = page.locator(".pplkit-page")
     assert places.count() == count, "every figure of the book is live"
     for place in range(count):
-        shown = ".pplkit-chart, .pplkit-drawn > .pplkit-frame"
+        shown = ".pplkit-chart, .pplkit-frame"
         box = live(page, place).root.locator(shown).first.bounding_box()
         assert box["width"] >= 200 and box["height"] >= 100, f"the picture is only {box}"
     page.emulate_media(media="print")
@@ -348,5 +348,5 @@ def test_mouse_and_keyboard_move_every_figure(book, page, name):
 
 def _seen(figure) -> str:
     """What a figure shows: its chart, or what was drawn beforehand."""
-    drawn = figure.root.locator(":scope.pplkit-drawn > .pplkit-frame")
+    drawn = figure.place.locator("section.pplkit-drawn").locator(".pplkit-frame")
     return drawn.inner_html() if drawn.count() else figure.picture()
