@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 
 
+NO_KERNEL = 3  # the compiling process's exit status: an operation that a loop cannot hold
+
+
 class NotCompiled(Exception):
     """Why there is no native code of a step, in a few words."""
 

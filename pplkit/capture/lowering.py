@@ -38,7 +38,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
 
-NO_KERNEL = 3  # the exit status when a step has an operation that the loop cannot hold
+from .folder import NO_KERNEL
 
 
 class NoKernel(Exception):

@@ -24,13 +24,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .folder import NotCompiled, compiler
+from .folder import NO_KERNEL, NotCompiled, compiler
 from .folder import kept as _kept
 from .folder import private as _private
 from .program import Program, evaluated
 
 _MANY = 1 << 15  # from here on positions do not fit into 16 bits
-NO_KERNEL = 3  # of the compiling process: an operation that a loop cannot hold
 
 
 class LoopFailed(Exception):

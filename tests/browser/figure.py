@@ -106,12 +106,18 @@ class Figure:
         self.wait_until(
             lambda: self.root.get_attribute("data-state") == "ready", "the figure is ready"
         )
-        if not self.place.locator("section.pplkit-drawn").count():  # else it has no chart
+        if not self.drawn:
             self.wait_until(lambda: self.shapes() != [], "the figure has drawn something")
 
     @property
+    def drawn(self) -> bool:
+        """Whether all that it may show was drawn beforehand: a run replayed, a model's graph."""
+        return self.root.evaluate("f => f.classList.contains('pplkit-drawn')")
+
+    @property
     def status(self) -> Locator:
-        return self.root.locator(".pplkit-status")
+        """Where a change is told: a figure that was drawn beforehand says it only aloud."""
+        return self.root.locator(".pplkit-live" if self.drawn else ".pplkit-status")
 
     def slider(self, name: str) -> Locator:
         """The range input whose accessible name is `name`."""
@@ -171,6 +177,9 @@ class Figure:
 
     def picture(self) -> list[tuple]:
         """All that is drawn, for asking whether it changed."""
+        if self.drawn:
+            shown = self.root.locator(".pplkit-frame, .pplkit-caption")
+            return [(part.inner_html(),) for part in shown.all()]
         return [(s.d, s.place, s.stroke, s.fill) for s in self.shapes()]
 
     def wait_for_change(self, before, what: str):

@@ -50,15 +50,24 @@ def visit(page, book, name):
 
 def figures_made(book, name):
     """How many figures the notebook's run put on the page: 0 for a page that is no notebook."""
+    return sum("pplkit-still" in html for html, _ in _outputs(book, name))
+
+
+def charts_made(book, name):
+    """How many of these are charts, not drawn beforehand."""
+    return sum(
+        "pplkit-still" in html and "LiveFigure(" in text for html, text in _outputs(book, name)
+    )
+
+
+def _outputs(book, name):
     executed = book.folder.parent / "jupyter_execute" / f"{name}.ipynb"
     if not executed.exists():
-        return 0
-    cells = json.loads(executed.read_text(encoding="utf-8"))["cells"]
-    return sum(
-        "pplkit-still" in "".join(output.get("data", {}).get("text/html", ""))
-        for cell in cells
-        for output in cell.get("outputs", [])
-    )
+        return
+    for cell in json.loads(executed.read_text(encoding="utf-8"))["cells"]:
+        for output in cell.get("outputs", []):
+            given = output.get("data", {})
+            yield "".join(given.get("text/html", "")), "".join(given.get("text/plain", ""))
 
 
 @every_page
@@ -96,21 +105,23 @@ def _figures_shown(page, count):
     assert stills.count() == count, f"{count} figures were made, {stills.count()} are shown"
     places = page.locator(".pplkit-page")
     assert places.count() == count, "every figure of the book is live"
+    drawn = []
     for place in range(count):
-        shown = ".pplkit-chart, .pplkit-frame"
-        box = live(page, place).root.locator(shown).first.bounding_box()
+        figure = live(page, place)
+        drawn.append(figure.drawn)
+        shown = ".pplkit-frame" if figure.drawn else ".pplkit-chart"
+        box = figure.root.locator(shown).first.bounding_box()
         assert box["width"] >= 200 and box["height"] >= 100, f"the picture is only {box}"
     page.emulate_media(media="print")
-    for still in stills.all():
+    for still, beforehand in zip(stills.all(), drawn, strict=True):
         expect(still).to_be_visible()
         drawing = still.get_by_role("img").first
-        if not drawing.count():  # a run that is replayed: on paper it is told
+        if beforehand and not drawing.count():  # a run that is replayed: on paper it is told
             assert len(still.inner_text().split()) >= 20, "nothing stands for the figure on paper"
             continue
         expect(drawing).to_be_visible()
         box = drawing.bounding_box()
-        # A graph in plate notation is as narrow as its model.
-        least = 100 if page.locator("section.pplkit-drawn").count() else 200
+        least = 100 if beforehand else 200  # a graph in plate notation is as narrow as its model
         assert box["width"] >= least and box["height"] >= 100, f"the still picture is only {box}"
         told = drawing.evaluate(
             "d => d.getAttribute('alt') || d.getAttribute('aria-label') || d.querySelector('title, desc')?.textContent"
@@ -191,7 +202,9 @@ def test_page_tells_its_story_without_scripts(book, new_page, name):
     expect(page.locator("article h1")).to_be_visible()
     stills = page.locator(STILL)
     assert stills.count() == figures_made(book, name)
-    for still in [*stills.all(), *page.locator(f"{STILL} :is(svg, img)").all()]:
+    pictures = page.locator(f"{STILL} :is(svg, img)")
+    assert pictures.count() >= charts_made(book, name)
+    for still in [*stills.all(), *pictures.all()]:
         expect(still).to_be_visible()
 
 
@@ -338,17 +351,11 @@ def test_mouse_and_keyboard_move_every_figure(book, page, name):
         figure = live(page, place)
         sliders = [s for s in figure.root.get_by_role("slider").all() if s.is_visible()]
         for slider, act in zip((sliders * 2)[:2], ("mouse", "keys"), strict=False):
-            before, label = _seen(figure), slider.evaluate("s => s.labels[0].textContent")
+            before, label = figure.picture(), slider.evaluate("s => s.labels[0].textContent")
             if act == "mouse":
                 figure.drag(label, 0.9 if figure.share(label) < 0.5 else 0.2)
             else:
                 figure.press(label, "PageUp" if figure.share(label) < 0.5 else "PageDown")
             moved = f"{label} of figure {place} has moved it by {act}"
-            figure.wait_until(lambda f=figure, b=before: _seen(f) != b, moved)
+            figure.wait_until(lambda f=figure, b=before: f.picture() != b, moved)
             settled(figure)
-
-
-def _seen(figure) -> str:
-    """What a figure shows: its chart, or what was drawn beforehand."""
-    drawn = figure.place.locator("section.pplkit-drawn").locator(".pplkit-frame")
-    return drawn.inner_html() if drawn.count() else figure.picture()

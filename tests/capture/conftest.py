@@ -1,7 +1,6 @@
 """A clean slate for each test of the room."""
 
 import builtins
-import os
 
 import pytest
 import torch
@@ -26,10 +25,6 @@ def clean_slate():
 def programs(tmp_path_factory):
     """One folder for compiled programs, so that each is compiled once, and in no user's own."""
     place = tmp_path_factory.mktemp("programs", numbered=True) / "kept"
-    before = os.environ.get("PPLKIT_CACHE_DIR")
-    os.environ["PPLKIT_CACHE_DIR"] = str(place)
-    yield place
-    if before is None:
-        del os.environ["PPLKIT_CACHE_DIR"]
-    else:
-        os.environ["PPLKIT_CACHE_DIR"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PPLKIT_CACHE_DIR", str(place))
+        yield place

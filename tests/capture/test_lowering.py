@@ -1,26 +1,11 @@
 """Operations in native code: each gives what torch gives."""
 
-import os
-
 import pytest
 import torch
 from torch.nn import functional
 
 from pplkit.capture import capture, native
 from pplkit.capture.program import _inputs
-
-
-@pytest.fixture(scope="module", autouse=True)
-def folder(tmp_path_factory):
-    """A folder of these tests' own."""
-    place = tmp_path_factory.mktemp("lowered") / "kept"
-    before = os.environ.get("PPLKIT_CACHE_DIR")
-    os.environ["PPLKIT_CACHE_DIR"] = str(place)
-    yield place
-    if before is None:
-        del os.environ["PPLKIT_CACHE_DIR"]
-    else:
-        os.environ["PPLKIT_CACHE_DIR"] = before
 
 
 def real(z):

@@ -2,7 +2,6 @@
 
 import _thread
 import math
-import os
 import threading
 import time
 import warnings
@@ -24,13 +23,9 @@ SIGMA = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0], dtype=torc
 @pytest.fixture(scope="module", autouse=True)
 def own_folder(tmp_path_factory):
     """Native code is made here once, whatever this machine has kept."""
-    before = os.environ.get("PPLKIT_CACHE_DIR")
-    os.environ["PPLKIT_CACHE_DIR"] = str(tmp_path_factory.mktemp("native chains"))
-    yield
-    if before is None:
-        del os.environ["PPLKIT_CACHE_DIR"]
-    else:
-        os.environ["PPLKIT_CACHE_DIR"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PPLKIT_CACHE_DIR", str(tmp_path_factory.mktemp("native chains")))
+        yield
 
 
 def schools(y, sigma):

@@ -1,26 +1,25 @@
 """The figures of the course, one module each: an idea that a reader gets by dragging."""
 
-from .coins import bernoulli_plate
-from .conjugate import beta_bernoulli, gamma_poisson
-from .explorer import distribution_explorer
-from .functions import prior_over_functions
-from .gradients import gradient_estimators
-from .graph import model_graph
-from .plates import plate_explorer
-from .player import svi_player
-from .predictive import posterior_predictive_check
-from .stepper import stepper
+import importlib
 
-__all__ = [
-    "bernoulli_plate",
-    "beta_bernoulli",
-    "distribution_explorer",
-    "gamma_poisson",
-    "gradient_estimators",
-    "model_graph",
-    "plate_explorer",
-    "posterior_predictive_check",
-    "prior_over_functions",
-    "stepper",
-    "svi_player",
-]
+# Where each is; a module is imported when its figure is asked for.
+_HOMES = {
+    "bernoulli_plate": "coins",
+    "beta_bernoulli": "conjugate",
+    "distribution_explorer": "explorer",
+    "gamma_poisson": "conjugate",
+    "gradient_estimators": "gradients",
+    "model_graph": "graph",
+    "plate_explorer": "plates",
+    "posterior_predictive_check": "predictive",
+    "prior_over_functions": "functions",
+    "stepper": "stepping",
+    "svi_player": "player",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
