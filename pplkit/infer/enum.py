@@ -135,7 +135,8 @@ def infer_discrete(
                 raise errors.sequential_in_model(site)
         if strict_enumeration_warning and not any(map(enumerated, run.sites("sample"))):
             errors.warn(errors.nothing_enumerated("infer_discrete"))
-        drawn = Joint(run, (), first).drawn(run, temperature, "infer_discrete")
+        joint = Joint(run, (), first, largest=temperature == 0)
+        drawn = joint.drawn(run, "infer_discrete")
         with replay(trace=drawn):
             return fn(*args, **kwargs)
 

@@ -7,7 +7,7 @@ enumerated variable that it belongs to.
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -106,11 +106,20 @@ class Joint:
         given: names of the sites whose values the guide gives.
         first: the rightmost dimension of enumeration.
         fixed: the guide's enumerated variables, with the plates that each stands in.
+        largest: whether the largest term is asked for, rather than the sum.
     """
 
-    def __init__(self, run: Trace, given: Collection[str], first: int, fixed=None):
+    def __init__(
+        self,
+        run: Trace,
+        given: Collection[str],
+        first: int,
+        fixed: Mapping[str, frozenset[str]] | None = None,
+        largest: bool = False,
+    ):
         sites = run.sites("sample")
         self.first, self.fixed = first, fixed or {}
+        self.largest = largest
         self.sites = {s.name: s for s in sites if enumerated(s) and s.name not in given}
         self.factors: list[Factor] = []
         self.costs: list[Cost] = []
@@ -124,7 +133,8 @@ class Joint:
     def _add(self, site: Message) -> None:
         own, plates = site.name in self.sites, plates_of(site)
         self.plates |= plates
-        masked = _mass(site) if own else _masked(site)
+        # The probabilities of a masked variable sum to 1, but their largest is less: it would count.
+        masked = _mass(site) if own and not self.largest else _masked(site)
         factor = table(site, masked, self.first, reach=plates)
         for name, size in zip(factor.dims, factor.tensor.shape, strict=True):
             if self.sizes.setdefault(name, size) != size:
@@ -141,9 +151,9 @@ class Joint:
         else:
             self.costs.append(cost_of(site, self.first))
 
-    def eliminate(self, reduce=log_sum) -> tuple[Elimination, list[Factor]]:
+    def eliminate(self) -> tuple[Elimination, list[Factor]]:
         """Sum the variables out; returns how, and what is left: a term for each separate part."""
-        run = Elimination(self.sizes, reduce)
+        run = Elimination(self.sizes, largest if self.largest else log_sum)
         try:
             return run, run.contract(self.factors, self.homes, self.fixed, self.plates)
         except CannotSum as fault:
@@ -181,11 +191,11 @@ class Joint:
             answers[name] = _over_values(site, reduced(logits, others))
         return answers
 
-    def drawn(self, run: Trace, temperature: int, what: str) -> Trace:
+    def drawn(self, run: Trace, what: str) -> Trace:
         """A run with values for the variables: drawn from the posterior, or its most probable."""
-        elimination, left = self.eliminate(largest if temperature == 0 else log_sum)
+        elimination, left = self.eliminate()
         _check_possible(left, what)
-        values = elimination.chosen(_most_probable if temperature == 0 else _at_random)
+        values = elimination.chosen(_most_probable if self.largest else _at_random)
         new = Trace()
         for site in map(copy.copy, run.sites("sample", "plate")):
             if site.type == "plate":

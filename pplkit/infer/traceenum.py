@@ -204,7 +204,7 @@ class TraceEnum_ELBO(ELBO):
         what = "TraceEnum_ELBO.sample_posterior()"
         with block():
             joint, run = self._joint(what, model, guide, args, kwargs)
-            drawn = joint.drawn(run, 1, "sample_posterior")
+            drawn = joint.drawn(run, "sample_posterior")
         with replay(trace=drawn):
             return model(*args, **kwargs)
 

@@ -709,6 +709,19 @@ def test_infer_discrete_is_consistent_with_what_it_draws_besides():
         assert loc.shape == z.shape == y.shape == ()
 
 
+def test_masked_rows_do_not_speak_for_the_most_probable_values():
+    """Nor do the probabilities of their own variables, whose largest is less than 1."""
+    even, sure = [1 / 3, 1 / 3, 1 / 3], [0.01, 0.98, 0.01]
+
+    def model():
+        a = sample("a", dist.Categorical(new([0.55, 0.45])), infer=ALL)
+        with plate("rows", 3), handlers.mask(mask=torch.tensor([False, False, False])):
+            sample("b", dist.Categorical(new([even, sure])[a]), infer=ALL)
+
+    run = handlers.trace(infer_discrete(model, -2, temperature=0)).get_trace()
+    assert run.nodes["a"].value == 0
+
+
 def test_infer_discrete_hides_its_own_run():
     model = program("mixture").model
     with handlers.trace() as recorder:
