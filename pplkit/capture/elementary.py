@@ -164,6 +164,11 @@ def xlog1py(x: Tensor, y: Tensor) -> Tensor:
     return torch.where((x == 0) & ~torch.isnan(y), 0.0, x * log1p(y))
 
 
+def rsub(x: Tensor, other: float, alpha: float = 1) -> Tensor:
+    """other - alpha x. Torch's own form puts a number first, which a second pass refuses."""
+    return torch.mul(x, -alpha) + other
+
+
 # -- the gamma function ----------------------------------------------------------------------------
 
 

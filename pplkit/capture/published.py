@@ -106,6 +106,7 @@ _TABLE: dict[OpOverload, Callable] = {
     aten.log_sigmoid_forward.default: elementary.log_sigmoid,
     aten.logaddexp.default: elementary.logaddexp,
     aten.xlogy.Tensor: elementary.xlogy,
+    aten.rsub.Scalar: elementary.rsub,
     aten.special_xlog1py.default: elementary.xlog1py,
     aten.lgamma.default: elementary.lgamma,
     aten.digamma.default: elementary.digamma,

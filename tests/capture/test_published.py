@@ -375,3 +375,13 @@ def test_numbers_of_a_program_are_kept():
     found = answers(captured.to_onnx(), (), [])
     for ours, theirs in zip(found, small(x), strict=True):
         assert np.array_equal(ours, theirs.numpy())
+
+
+def test_a_number_less_whole_numbers_is_exported():
+    def less(x):
+        return 5.0 - torch.arange(3), 2 - x, torch.rsub(x, 1.5, alpha=3)
+
+    x = torch.tensor([0.25, -3.0], dtype=F64)
+    found = answers(capture(lambda: less(x), check=False).to_onnx(), (), [])
+    for ours, theirs in zip(found, less(x), strict=True):
+        assert np.array_equal(ours, theirs.numpy())
