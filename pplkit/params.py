@@ -323,6 +323,14 @@ class ParamStore:
         _CURRENT.reset(self._tokens.pop())
 
 
+class StandIn(ParamStore):
+    """The current store while a program is captured: what runs in it will have run in none."""
+
+    def __init__(self):
+        super().__init__()
+        self.guests: list = []  # guides that have run in it
+
+
 def _written(constraint: constraints.Constraint) -> dict:
     """A constraint in plain values: its class, and what that was made with."""
     made_with = {

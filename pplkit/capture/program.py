@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .. import errors
 from ..effects import _STACK
-from ..params import ParamStore, get_param_store
+from ..params import ParamStore, StandIn, get_param_store
 from ..randomness import Generators, base_noise
 from .export import exported
 from .kernels import register_kernels
@@ -341,7 +341,7 @@ class Captured:
 
     def _parameters(self) -> ParamStore:
         """The current parameters, and those that the function has made while it was captured."""
-        twin = ParamStore()
+        twin = StandIn()
         if self._store is not None:
             twin._entries.update(self._store._entries)
         twin._entries.update(get_param_store()._entries)

@@ -21,7 +21,7 @@ from ..effects import Handler, Message
 from ..infer.feed import Feed, Kind
 from ..infer.svi import SVI, _Watcher
 from ..optim import Optimizer, clipped
-from ..params import Entry, ParamStore
+from ..params import Entry, ParamStore, StandIn
 from .native import rows_of
 from .noise import GivenNoise
 from .program import _PRIMES, Captured, _inputs, _numbered, _Streams, resized
@@ -73,7 +73,7 @@ class CapturedStep:
         self.svi = svi
         if type(svi.optim).update is Optimizer.update or not svi.optim.guarded:
             raise errors.optimiser_not_captured(svi.optim)
-        self._store = ParamStore()
+        self._store = StandIn()
         with svi._stored() as current:
             self._store._entries.update(current._entries)
         self._names = self._first_run(args, kwargs)
@@ -180,7 +180,7 @@ class CapturedStep:
 
     def _runs_on(self, args: tuple, kwargs: dict) -> bool:
         """Whether the program runs on these arguments, with its parameters as they are."""
-        streams, watcher, store = _Streams(0), _Watcher(), ParamStore()
+        streams, watcher, store = _Streams(0), _Watcher(), StandIn()
         store._entries.update(self._store._entries)
 
         def take(kind, shape, dtype, device):
@@ -196,7 +196,7 @@ class CapturedStep:
 
     def _step(self, carried: dict, rates: dict, args: tuple, kwargs: dict):
         leaves = {name: _leaf(name, value) for name, value in carried["free"].items()}
-        store, stands_for = ParamStore(), {}
+        store, stands_for = StandIn(), {}
         for name, leaf in leaves.items():
             then = self._store._entries[name]
             store._entries[name] = Entry(leaf, then.constraint, leaf.shape, then.event_dim)

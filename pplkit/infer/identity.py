@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 _MOST = 50_000  # things that are looked at; more take longer than a capture
+_LARGE = 1 << 24  # bytes of an array that is looked through
 # What these hold does not change, and what their functions do follows from their arguments.
 _TRUSTED = {
     "abc", "builtins", "cmath", "collections", "contextlib", "copy", "dataclasses", "enum",
@@ -51,6 +52,10 @@ class Unknown(Exception):
 class Identity:
     """What the given things are now, all that they reach included.
 
+    Args:
+        roots: by what each is called where it has changed.
+        apart: things that are not looked into, whoever reaches them.
+
     Attributes:
         told: in words; the same in another process.
 
@@ -64,8 +69,10 @@ class Identity:
     False
     """
 
-    def __init__(self, roots: Mapping[str, Any]):
+    def __init__(self, roots: Mapping[str, Any], apart: Iterable = ()):
         walk = _Walk()
+        for x in apart:
+            walk.pass_by(x)
         try:
             for label, root in roots.items():
                 walk.label = label
@@ -130,13 +137,16 @@ class _Walk:
         if id(x) in self._known:
             self.tell("again", self._known[id(x)])
             return
-        self._known[id(x)] = len(self._known)
-        self._held.append(x)
+        self.pass_by(x)
         for kind, look in _LOOKS:
             if isinstance(x, kind):
                 look(self, x)
                 return
         self._instance(x)
+
+    def pass_by(self, x: Any) -> None:
+        self._known[id(x)] = len(self._known)
+        self._held.append(x)
 
     def named(self, label: str, x: Any) -> None:
         before, self.label = self.label, label
@@ -298,7 +308,7 @@ class _Walk:
         self.see(type(x))
 
     def _array(self, x: Any) -> None:
-        if x.dtype.hasobject or x.nbytes > 1 << 20:
+        if x.dtype.hasobject or x.nbytes > _LARGE:
             raise Unknown(f"{self.label} is an array")
         self.tell("array", x.dtype, x.shape, hashlib.sha256(x.tobytes()).hexdigest())
 
@@ -363,6 +373,7 @@ _LOOKS = [
 _SCRATCH: dict[tuple[str, str], tuple[str, ...]] = {
     ("pplkit.handlers", "trace"): ("trace",),
     ("pplkit.names", "Names"): ("open",),
+    ("pplkit.params", "ParamStore"): ("_tokens",),
 }
 
 

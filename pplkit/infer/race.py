@@ -285,7 +285,8 @@ def identity(svi: SVI, store: ParamStore, args: tuple, kwargs: dict) -> Identity
             "an argument": [str(spec), *map(_as_input, leaves)],
             "a parameter": [_entry(name, store) for name in store],
             "torch": _surroundings(),
-        }
+        },
+        apart=[store],  # an automatic guide knows it; its entries are told above
     )
 
 

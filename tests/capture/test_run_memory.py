@@ -6,12 +6,14 @@ import sys
 import time
 import types
 
+import numpy as np
 import pytest
 import torch
 
 import pplkit
 import pplkit.distributions as dist
 from pplkit import handlers, optim, param, plate, sample
+from pplkit.capture import capture_step
 from pplkit.infer import SVI, Trace_ELBO, autoguide, race
 from pplkit.infer.identity import Identity, Unknown
 
@@ -352,6 +354,30 @@ def test_a_remembered_program_keeps_no_tensor_alive(cell):
 
     gc.collect()
     assert kept() is None
+
+
+@pytest.mark.parametrize("name", ["AutoNormal", "AutoMultivariateNormal"])
+def test_a_program_with_an_automatic_guide_stays_known(cell, name):
+    made = getattr(autoguide, name)(cell["model"])
+    svi = inference(cell["model"], made)
+    with svi.params:  # as while a run goes on
+        before = identity(svi)
+        svi.step(DATA)
+        capture_step(svi, DATA)
+        assert identity(svi).same(before)
+    with made.stored() as used:
+        assert used is svi.params
+    other = pplkit.ParamStore()
+    with other:
+        made(DATA)
+    assert not identity(svi).same(before), "its parameters are looked up elsewhere now"
+
+
+def test_large_arrays_are_looked_through(cell):
+    start, model = np.zeros((800, 400)), cell["model"]
+    svi = inference(lambda data: model(data + start[0, 0]), cell["guide"])
+    assert stays(svi, lambda: None)
+    assert not stays(svi, lambda: start.__setitem__((-1, -1), 1.0))
 
 
 def test_only_so_many_are_remembered():

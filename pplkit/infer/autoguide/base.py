@@ -16,7 +16,7 @@ from ... import checks, errors
 from ...distributions import Delta, biject_to
 from ...effects import Message, PlateFrame
 from ...handlers import block, trace
-from ...params import ParamStore, aside, get_param_store
+from ...params import ParamStore, StandIn, aside, get_param_store
 from ...primitives import param, plate, sample
 from .initialization import InitHandler, Strategy, init_to_median
 
@@ -77,13 +77,17 @@ class AutoGuide:
         self.model, self.init_loc_fn, self.create_plates = model, init_loc_fn, create_plates
         self.name = type(self).__name__ if name is None else name
         self._latents: list[Latent] | None = None
-        self._store: ParamStore | None = None
+        self._ran_in: ParamStore | None = None
 
     def __call__(self, *args, **kwargs) -> dict[str, Tensor]:
         """Draw the latent variables: values by name."""
         if self._latents is None:
             self.setup(*args, **kwargs)
-        self._store = get_param_store()
+        here = get_param_store()
+        if isinstance(here, StandIn):
+            here.guests.append(self)
+        else:
+            self._ran_in = here
         run = copy.copy(self)  # another thread may run the same guide, with plates of its own
         run._plates = self._made_plates(args, kwargs)
         return run.forward(*args, **kwargs)
@@ -154,13 +158,20 @@ class AutoGuide:
         """The statement `param`, under the guide's name."""
         return param(f"{self.name}.{name}", start, *args, **kwargs)
 
+    @property
+    def _store(self) -> ParamStore | None:
+        here = get_param_store()
+        captured = isinstance(here, StandIn) and any(x is self for x in here.guests)
+        return here if captured else self._ran_in
+
     @contextmanager
     def stored(self) -> Iterator[ParamStore]:
         """The parameter store that the guide's last run has used."""
-        if self._store is None:
+        store = self._store
+        if store is None:
             raise errors.guide_not_run(self.name, "asked")
-        with self._store:
-            yield self._store
+        with store:
+            yield store
 
     def __repr__(self) -> str:
         return f"{self.name}({getattr(self.model, '__name__', '...')})"

@@ -341,7 +341,7 @@ class AutoLaplaceApproximation(AutoContinuous):
         guide = AutoMultivariateNormal(
             self.model, self.init_loc_fn, create_plates=self.create_plates
         )
-        guide._latents, guide._store = self._latents, self._store
+        guide._latents, guide._ran_in = self._latents, self._store
         guide._fixed = loc, torch.linalg.cholesky(covariance)
         return guide
 
