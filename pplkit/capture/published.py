@@ -107,6 +107,7 @@ _TABLE: dict[OpOverload, Callable] = {
     aten.logaddexp.default: elementary.logaddexp,
     aten.xlogy.Tensor: elementary.xlogy,
     aten.rsub.Scalar: elementary.rsub,
+    aten.clamp.default: elementary.clamp,
     aten.special_xlog1py.default: elementary.xlog1py,
     aten.lgamma.default: elementary.lgamma,
     aten.digamma.default: elementary.digamma,

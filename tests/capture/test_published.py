@@ -377,9 +377,15 @@ def test_numbers_of_a_program_are_kept():
         assert np.array_equal(ours, theirs.numpy())
 
 
-def test_a_number_less_whole_numbers_is_exported():
+def test_numbers_of_two_kinds_are_exported():
     def less(x):
-        return 5.0 - torch.arange(3), 2 - x, torch.rsub(x, 1.5, alpha=3)
+        return (
+            5.0 - torch.arange(3),
+            2 - x,
+            torch.rsub(x, 1.5, alpha=3),
+            x.clamp(0.0, 16),
+            x.clamp(-2),
+        )
 
     x = torch.tensor([0.25, -3.0], dtype=F64)
     found = answers(capture(lambda: less(x), check=False).to_onnx(), (), [])
