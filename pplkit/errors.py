@@ -1657,14 +1657,17 @@ def subsampled_for_mcmc(msg: Message, frame: PlateFrame) -> ModelError:
     )
 
 
-def improper_posterior(name: str | None, upwards: bool) -> InferenceError:
+def improper_posterior(names: list[str], upwards: bool | None = None) -> InferenceError:
     found = "step sizes grow without end: nothing holds the chains back"
-    if name is not None:
-        end = "grows" if upwards else "falls"
-        found = f"the joint density does not fall off as {name!r} {end} without end"
+    if len(names) == 1:
+        end = {True: "grows", False: "falls", None: "moves"}[upwards]
+        found = f"the joint density does not fall off as {names[0]!r} {end} without end"
+    elif names:
+        shown = ", ".join(map(repr, names[:5])) + (", ..." if len(names) > 5 else "")
+        found = f"the joint density does not fall off as {shown} move together without end"
     return InferenceError(
         "the posterior is improper: it has no finite integral",
-        site=name,
+        site=names[0] if len(names) == 1 else None,
         where=user_frame(),
         found=found,
         expected="a density that falls off in every direction",

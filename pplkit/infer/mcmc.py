@@ -18,7 +18,15 @@ from .. import errors
 from ..randomness import drawing
 from .adaptation import DualAveraging, Metric, Phase, Spread, clamped, rows_seen, schedule
 from .hmc import HMC, Outcome, Point, _wrapped, hashed, reasonable_step
-from .potential import Density, Potential, check_proper, no_start, of_chain, starts
+from .potential import (
+    Density,
+    Potential,
+    check_proper,
+    check_ways,
+    no_start,
+    of_chain,
+    starts,
+)
 from .svi import _progress
 
 FIELDS = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
@@ -279,10 +287,11 @@ class MCMC:
         check_proper(potential, at.q[0])
         chains = Chains(self.kernel, potential, at, self.warmup_steps, rng_seed)
         if bool((chains.step > _RUNAWAY).any()) and self.kernel.adapt_step_size:
-            raise errors.improper_posterior(None, True)
+            raise errors.improper_posterior([])
         self.chains = chains
         self._draws = Draws(self.num_chains, self.num_samples, density.size, at.q.device)
         self._run(chains, self._draws)
+        check_ways(potential, at.q, chains.point.q)
         diverged = int(self._draws.fields["diverging"].sum())
         if diverged:
             errors.warn(errors.divergences(diverged, self.num_chains * self.num_samples))
@@ -345,10 +354,16 @@ class MCMC:
 
     def _initial(self, density: Density | None) -> dict[str, Tensor]:
         """The values given to start from, with a dimension of chains."""
+        given, known = self.initial_params or {}, {}
+        if density is not None:
+            known = {v.name: v.free_shape for v in density.variables}
+            if given and given.keys() != known.keys():
+                raise errors.initial_params(
+                    ", ".join(map(repr, given)), ", ".join(map(repr, known))
+                )
         found = {}
-        for name, value in (self.initial_params or {}).items():
+        for name, value in given.items():
             value = torch.as_tensor(value)
-            known = {v.name: v.free_shape for v in density.variables} if density else {}
             if self.num_chains == 1 and (density is None or value.shape == known.get(name)):
                 value = value[None]
             expected = (self.num_chains, *known.get(name, value.shape[1:]))
@@ -369,12 +384,6 @@ class MCMC:
                 lambda chain, attempt: derived(rng_seed, 0, chain, attempt) & 0xFFFFFFFF,
             )
             return Point(at, torch.zeros_like(at), value, grad)
-        missing = [v.name for v in density.variables if v.name not in given]
-        other = [name for name in given if name not in {v.name for v in density.variables}]
-        if missing or other:
-            raise errors.initial_params(
-                ", ".join(map(repr, given)), ", ".join(repr(v.name) for v in density.variables)
-            )
         at = density.joined(given, 1)
         value, grad = potential(at)
         well = value.isfinite() & grad.isfinite().all(-1)

@@ -99,6 +99,7 @@ class Density:
         variables: the continuous latent variables, in the order of the model's statements.
         size: how many real numbers they are.
         device: where they are.
+        partly_improper: whether there are variables without a density of their own.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Density:
         self.model, self.potential_fn = model, potential_fn
         self.transforms = dict(transforms or {})
         self.first: int | None = None  # the rightmost dimension of enumeration, if there is one
+        self.partly_improper = False
         self.variables: list[Variable] = []
         self.device = torch.device("cpu")
         if potential_fn is not None:
@@ -130,6 +132,7 @@ class Density:
             self.first = -1 - (nesting if max_plate_nesting is None else max_plate_nesting)
         for site in sites:
             if not site.fn.support.is_discrete:
+                self.partly_improper |= _is_improper(site) or _is_masked(site)
                 to_support = to_support_of(site, self.transforms)
                 free_shape = torch.Size(to_support.inverse_shape(site.value.shape))
                 self._add(site.name, site.value.shape, free_shape, site.value.dtype)
@@ -300,6 +303,10 @@ def _is_improper(site: Message) -> bool:
     while isinstance(getattr(fn, "base_dist", None), torch.distributions.Distribution):
         fn = fn.base_dist
     return isinstance(fn, ImproperUniform)
+
+
+def _is_masked(site: Message) -> bool:
+    return site.mask is not None or site.fn._unmasked() is not site.fn
 
 
 # -- for many chains -------------------------------------------------------------------------------
@@ -613,54 +620,115 @@ def no_start(potential: Potential, row: Tensor, chain: int, how: str) -> Excepti
 # -- improper posteriors ---------------------------------------------------------------------------
 
 _FAR = [float(4**k) for k in range(1, 16)]
+_NEAR = _FAR[:8]  # beyond, the rounding of a direction tells more than the density
 _MOST_LINES = 32
+_FLAT = 1e-3  # of the largest curvature
 
 
 def check_proper(potential: Potential, row: Tensor) -> None:
-    """Raise if the density does not fall off along an axis through a point.
+    """Raise if the density does not fall off along an axis through a point, or along a direction in
+    which it is flat there.
 
     A density that can be normalised falls along almost every line. Looked at are its derivatives
     at growing distances, as far as they are finite and the variable's value still moves. A
-    posterior may be improper in other ways, which show when chains run away.
+    posterior may be improper in other ways, which show when chains run away: see `check_ways`.
     """
     density, size = potential.density, potential.size
     if density.potential_fn is not None or potential.per_chain:
         return
     most = _MOST_LINES if potential.captured is not None else 4  # Python takes a while for a point
     axes = torch.linspace(0, size - 1, min(size, most)).long().unique()
-    axis, sign = axes.repeat(2), torch.ones(2 * len(axes), dtype=row.dtype)
-    sign[len(axes) :] = -1.0
-    lines = torch.arange(len(axis))
-    # At how many distances, of those that tell anything, the potential has not risen since.
-    still, told = torch.zeros(2, len(axis), dtype=torch.int64)
-    alive, seen = torch.ones(len(axis), dtype=torch.bool), None
-    for distance in _FAR:
-        rows = row.expand(len(axis), size).clone()
-        rows[lines, axis] += sign * distance
+    lines = torch.eye(size, dtype=row.dtype, device=row.device)[axes]
+    lines = torch.cat([lines, -lines])
+    # Ten, for a density on a circle rises and falls without end.
+    _raise_if_flat(potential, row.expand_as(lines), lines, _lines_without_end(
+        potential, row.expand_as(lines), lines, _FAR, 0.0, 10
+    ))  # fmt: skip
+    if density.partly_improper and size <= most:
+        lines = _flat_directions(potential, row)
+        _check_lines(potential, row.expand_as(lines), lines)
+
+
+def check_ways(potential: Potential, start: Tensor, end: Tensor) -> None:
+    """Raise if the density does not fall off along the way that a chain has gone.
+
+    Only where a prior is improper; else there is an integral, of all but odd models.
+    """
+    density = potential.density
+    if density.potential_fn is not None or potential.per_chain or not density.partly_improper:
+        return
+    ways = (end - start)[:_MOST_LINES]
+    lengths = ways.norm(dim=-1, keepdim=True)
+    ways = torch.where(lengths > 0, ways / lengths, 0.0)
+    _check_lines(potential, end[:_MOST_LINES], ways)
+
+
+def _check_lines(potential: Potential, at: Tensor, lines: Tensor) -> None:
+    # To have an integral, a potential grows by the logarithm of the distance at least.
+    least, most = 0.5, len(_NEAR)
+    if len(lines):
+        endless = _lines_without_end(potential, at, lines, _NEAR, least, most)
+        _raise_if_flat(potential, at, lines, endless)
+
+
+def _raise_if_flat(potential: Potential, at: Tensor, lines: Tensor, endless: Tensor) -> None:
+    if bool(endless.any()):
+        line = lines[endless][0]
+        line = torch.where(line.abs() > 1e-3 * line.abs().max(), line, 0.0)
+        names = [v.name for v in potential.density.variables if bool(line[v.slice].any())]
+        upwards = bool((line >= 0).all()) if int((line != 0).sum()) == 1 else None
+        raise errors.improper_posterior(names, upwards)
+
+
+def _lines_without_end(
+    potential: Potential, at: Tensor, lines: Tensor, far: list[float], least: float, most: int
+) -> Tensor:
+    """Along which lines `(lines, size)` from points the density does not fall off.
+
+    Args:
+        far: distances.
+        least: the derivative times the distance of a potential that rises.
+        most: at how many distances, the last ones, it has not risen: that is enough.
+    """
+    still, told = torch.zeros(2, len(lines), dtype=torch.int64)
+    alive, seen = torch.ones(len(lines), dtype=torch.bool), None
+    for distance in far:
+        rows = at + lines * distance
         value, grad = potential.once(rows)
-        along = sign * grad[lines, axis]
-        values = density.constrained(rows, potential.args, potential.kwargs)
-        where = _moved(density, values, seen, axis)
+        along = (lines * grad).sum(-1) * distance
+        values = potential.density.constrained(rows, potential.args, potential.kwargs)
+        where = _moved(potential.density, values, seen, lines)
         seen = values
         alive &= value.isfinite() & along.isfinite() & where
-        still = torch.where(alive, torch.where(along > 0, 0, still + 1), still)
+        still = torch.where(alive, torch.where(along > least, 0, still + 1), still)
         told = told + alive
         if not bool(alive.any()):
             break
-    # Ten, for a density on a circle rises and falls without end.
-    flat = (told > 1) & (still >= (told - 1).clamp(max=10))
-    if bool(flat.any()):
-        at = int(axis[flat][0])
-        variable = next(v for v in density.variables if v.slice.start <= at < v.slice.stop)
-        raise errors.improper_posterior(variable.name, bool(sign[flat][0] > 0))
+    return (told > 1) & (still >= (told - 1).clamp(max=most))
 
 
-def _moved(density: Density, values: dict, before: dict | None, axis: Tensor) -> Tensor:
-    """On which lines the variable that stands on the axis has another value than before."""
-    found = torch.ones(len(axis), dtype=torch.bool)
+def _moved(density: Density, values: dict, before: dict | None, lines: Tensor) -> Tensor:
+    """On which lines the variables that change along them have other values than before."""
+    moved = torch.zeros(len(lines), dtype=torch.bool)
+    finite = ~moved
     for v in density.variables:
-        mine = (axis >= v.slice.start) & (axis < v.slice.stop)
+        mine = (lines[:, v.slice] != 0).any(-1)
         now = _rows([values[v.name]])
         other = now.isfinite() if before is None else now != _rows([before[v.name]])
-        found[mine] = (other.any(-1) & now.isfinite().all(-1))[mine]
-    return found
+        moved |= mine & other.any(-1)
+        finite &= ~mine | now.isfinite().all(-1)
+    return moved & finite
+
+
+def _flat_directions(potential: Potential, row: Tensor) -> Tensor:
+    """Directions `(lines, size)` in which the potential is not curved at a point: both ways."""
+    step = 1e-2
+    steps = step * torch.eye(potential.size, dtype=row.dtype, device=row.device)
+    _, grad = potential.once(torch.cat([row + steps, row - steps]))
+    ahead, behind = grad.chunk(2)
+    curvature = (ahead - behind) / (2 * step)
+    if not bool(curvature.isfinite().all()):
+        return row.new_zeros(0, potential.size)
+    values, vectors = torch.linalg.eigh(curvature + curvature.T)
+    flat = vectors.T[values.abs() <= _FLAT * values.abs().max()]
+    return torch.cat([flat, -flat])

@@ -418,6 +418,55 @@ def test_an_improper_posterior(model, args, name):
     assert told.value.site == name
 
 
+def only_their_sum(y):
+    a = pplkit.sample("a", dist.ImproperUniform(constraints.real, (), ()))
+    b = pplkit.sample("b", dist.ImproperUniform(constraints.real, (), ()))
+    c = pplkit.sample("c", dist.Normal(0.0, 1.0))
+    with pplkit.plate("data", len(y)):
+        pplkit.sample("y", dist.Normal(a - 2 * b + c, 1.0), obs=y)
+
+
+def columns_that_say_the_same(x, y):
+    slopes = pplkit.sample("slopes", dist.ImproperUniform(constraints.real, (), (2,))).to(x)
+    with pplkit.plate("data", len(y)):
+        pplkit.sample("y", dist.Normal(torch.stack([x, 3 * x], -1) @ slopes, 0.1), obs=y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("model", "columns", "found"),
+    [
+        (only_their_sum, 1, "as 'a', 'b' move together without end"),
+        (columns_that_say_the_same, 2, "as 'slopes' moves without end"),
+    ],
+)
+def test_a_posterior_without_end_along_no_axis(model, columns, found, dtype):
+    data = [torch.linspace(-1, 2, 9, dtype=dtype) for _ in range(columns)]
+    with pytest.raises(errors.InferenceError, match="posterior is improper") as told:
+        sampled(model, *data, chains=1, draws=5, warmup=5)
+    assert told.value.found.endswith(found)
+
+
+def test_chains_that_run_away():
+    """Into a cone that contains no axis, and with curvature wherever they start."""
+    x = torch.tensor([[1.0, -0.5], [-0.5, 1.0]])
+
+    def model():
+        slopes = pplkit.sample("slopes", dist.ImproperUniform(constraints.real, (), (2,)))
+        with pplkit.plate("data", 2):
+            pplkit.sample("y", dist.Bernoulli(logits=x @ slopes), obs=torch.ones(2))
+
+    with pytest.raises(errors.InferenceError, match="as 'slopes' moves without end"):
+        sampled(model, chains=2, draws=20, warmup=20)
+
+
+def vague_sum(y):
+    a = pplkit.sample("a", dist.Normal(0.0, 1e4))
+    b = pplkit.sample("b", dist.ImproperUniform(constraints.real, (), ()))
+    with pplkit.plate("data", len(y)):
+        pplkit.sample("y", dist.Normal(a + b, 1.0), obs=y)
+
+
 def proper_normal(y):
     z = pplkit.sample("z", dist.ImproperUniform(constraints.real, (), ()))
     with pplkit.plate("data", len(y)):
@@ -443,6 +492,12 @@ def test_proper_posteriors_are_not_taken_for_improper_ones(model, args):
         mcmc = sampled(model, *args, chains=2, draws=3, warmup=0)
     assert mcmc.chains.potential.captured is None
     assert all(x.isfinite().all() for x in mcmc.get_samples().values())
+
+
+def test_a_vague_prior_holds_what_the_data_leave_open():
+    mcmc = MCMC(NUTS(vague_sum, max_tree_depth=1), 3, warmup_steps=0, seed=0, compile=False)
+    mcmc.run(torch.ones(3))
+    assert mcmc.chains.potential.density.partly_improper
 
 
 def test_a_start_where_the_density_is_zero():
