@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-TARGETS := help setup lab test test-all book serve notebooks constraints clean
+TARGETS := help setup lab test test-all book serve pdf classroom notebooks constraints clean
 MISSING := pplkit needs Python 3.11 or newer, and there is no program "$(PYTHON)": install it, or name another with PYTHON=...
 
 .PHONY: $(TARGETS)

@@ -19,6 +19,8 @@ make test         everything that proves the project   ARGS="tests/engine -k pla
 make test-all     the same and the long matrices
 make book         the HTML course, in book/_build/html
 make serve        the same, served on this machine     ARGS="--port 9000"
+make pdf          the course to print, in book/_build/pplkit.pdf
+make classroom    nbgrader's exercises; with a folder, grades it   ARGS="inbox 02-sample"
 make notebooks    puts the notebooks into their committed form
 make setup        only the set-up in .venv that the others do by themselves
 make constraints  resolves pyproject.toml into constraints.txt   ARGS="--upgrade"
@@ -91,6 +93,14 @@ def serve(arguments):
     _become([str(_ready("book")), "-m", "tools.book", "serve", *arguments])
 
 
+def pdf(_):
+    _become([str(_ready("test")), "-m", "tools.pdf"])
+
+
+def classroom(arguments):
+    _become([str(_ready("classroom")), "-m", "tools.classroom", *arguments])
+
+
 def notebooks(arguments):
     _become([str(_ready("test")), "-m", "tools.notebooks", *arguments])
 
@@ -116,6 +126,8 @@ TARGETS = {
     "test-all": test_all,
     "book": book,
     "serve": serve,
+    "pdf": pdf,
+    "classroom": classroom,
     "notebooks": notebooks,
     "constraints": constraints,
     "clean": clean,
