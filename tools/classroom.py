@@ -99,6 +99,13 @@ def source(notebook):
     return nbformat.v4.new_notebook(cells=cells, metadata=notebook.metadata)
 
 
+def _is_bare(stub, name):
+    """Whether the function of a stub has no more than `...` for its body."""
+    (function,) = [s for s in ast.parse(stub).body if getattr(s, "name", "") == name]
+    last = function.body[-1]
+    return isinstance(last, ast.Expr) and getattr(last.value, "value", None) is ...
+
+
 def _role(name, *, grade=False, solution=False, locked=False, points=None):
     role = {"schema_version": 3, "grade_id": name, "grade": grade, "solution": solution,
             "locked": locked, "task": False}  # fmt: skip
@@ -107,6 +114,8 @@ def _role(name, *, grade=False, solution=False, locked=False, points=None):
 
 def answered(stub: str, solution: str) -> str:
     """The stub with the solution for its body, between nbgrader's marks.
+
+    A stub that is a program already keeps it: its solution stands in front of what it shows.
 
     >>> print(answered("def two():\\n    ...", "one = 1\\n\\ndef two_solution():\\n    return 2"))
     def two():
@@ -124,9 +133,16 @@ def answered(stub: str, solution: str) -> str:
     body = lines[function.body[0].lineno - 1 : function.end_lineno]
     inside = textwrap.indent(before, "    ").split("\n") + [""] if before else []
     inside = [*inside, *body]
-    text = "\n".join(["    ### BEGIN SOLUTION", *inside, "    ### END SOLUTION"])
-    head = stub[: stub.index("...")].rstrip()
-    return f"{head}\n{text}".replace(f"{name}_solution", name)
+    if _is_bare(stub, name):
+        text = "\n".join(["    ### BEGIN SOLUTION", *inside, "    ### END SOLUTION"])
+        head = stub[: stub.rindex("...")].rstrip()
+        return f"{head}\n{text}".replace(f"{name}_solution", name)
+    last = ast.parse(stub).body[-1]
+    shown = last.lineno - 1 if isinstance(last, ast.Expr) else len(stub.split("\n"))
+    given, rest = stub.split("\n")[:shown], stub.split("\n")[shown:]
+    whole = [*before.split("\n"), "", *lines[function.lineno - 1 : function.end_lineno]]
+    text = [*given, "### BEGIN SOLUTION", *whole, "### END SOLUTION", *rest]
+    return "\n".join(text).replace(f"{name}_solution", name)
 
 
 # -- what comes back -------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ import os
 import sys
 from pathlib import Path
 
-STUB = "...  # your program"  # what a student finds where the solution was
+# What a student finds where the solution was: a statement, for a value would be displayed.
+STUB = "pass  # your program"
 SECONDS = 60  # for one cell
 
 __all__ = ["SECONDS", "STUB", "configure"]
