@@ -73,6 +73,21 @@ def test_every_source_became_a_page(site):
         assert (site / f"{name}.html").is_file()
 
 
+def test_the_landing_page_shows_a_live_figure_and_leads_to_every_chapter(site):
+    text = (site / "index.html").read_text(encoding="utf-8")
+    article = text[text.index("<article") : text.index("</article>")]
+    before, figure = article.split('<div class="pplkit-page"')
+    assert "<h2" not in before  # at once
+    assert "pplkit-still" in figure and "<svg" in figure  # drawn before any script runs
+    toc = (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8")
+    leads = [name for name in re.findall(r"file: (\S+)", toc) if not name.startswith("exercises/")]
+    assert [name for name in leads if f'href="{name}.html"' not in article] == []
+
+
+def test_the_folder_can_be_published_as_it_is(site):
+    assert (site / ".nojekyll").is_file()
+
+
 def test_every_mistake_is_told_with_its_message(site, pages):
     path = site / "mistakes.html"
     text = unescape(re.sub(r"<[^>]+>", "", path.read_text(encoding="utf-8")))
