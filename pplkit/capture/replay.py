@@ -1,17 +1,14 @@
 """Captured steps on a device that takes its orders from afar, as a GPU does.
 
-Such a device waits for nothing if it is told everything beforehand. A step is packaged by
-AOTInductor (one package for all sizes), some steps are recorded one after the other, and the
-recording is played again and again. What a step decides, it decides on the device: once a step is
+Such a device waits for nothing if it is told everything beforehand. Some steps of a captured
+graph are recorded one after the other, and the recording is played again and again. What a step decides, it decides on the device: once a step is
 not well, those after it change nothing. The host asks once, at the end.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -161,22 +158,3 @@ def cuda_recording(play: Callable[[], None]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         play()
     return graph.replay
-
-
-def packaged(path: Path) -> Callable[..., list[Tensor]]:
-    """The step in a package that this module has written."""
-    load = torch._C._aoti.AOTIModelPackageLoader  # of itself it imports nothing of Inductor
-    package = load(str(path), "model", True, 1, -1)
-    return lambda *inputs: package.boxed_run(list(inputs))
-
-
-def main(program: str, target: str) -> int:
-    """Package the exported program in a file; in a process of its own, for Inductor changes it."""
-    settings = {"aot_inductor.compile_wrapper_opt_level": "O0"}
-    made = torch.export.load(program)
-    torch._inductor.aoti_compile_and_package(made, package_path=target, inductor_configs=settings)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

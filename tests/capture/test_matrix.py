@@ -9,7 +9,7 @@ import torch
 
 import pplkit
 from pplkit import errors, handlers, optim
-from pplkit.capture import GivenNoise, capture_step
+from pplkit.capture import capture_step
 from pplkit.infer import (
     SVI,
     RenyiELBO,
@@ -20,9 +20,9 @@ from pplkit.infer import (
     autoguide,
 )
 from tests import models
+from tests.capture.steps import agrees
 
 ENGINE = models.backend("pplkit")
-STEPS = 50
 
 LOSSES = {
     "Trace": lambda: Trace_ELBO(),
@@ -87,24 +87,8 @@ def same(loss, guide, model):
         with pytest.raises(type(fault)), handlers.seed(rng_seed=1):
             capture_step(svi, *args)
         return
-    step = capture_step(svi, *args)
-    carried, losses = step.carried(), []
-    noise = [step.draw_noise(carried, *args, seed=i) for i in range(STEPS)]
-    for rows in noise:
-        carried, loss, well = step(carried, *args, noise=rows)
-        assert well
-        losses.append(loss)
-    rows = iter([row for step in noise for row in step])
-    with GivenNoise(lambda kind, shape, dtype, device: next(rows)):
-        expected = [svi.step(*args) for _ in range(STEPS)]
-    assert next(rows, None) is None
-    assert losses[0].dtype == torch.float64
-    torch.testing.assert_close(
-        torch.stack(losses), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-9
-    )
-    for name, value in carried["free"].items():
-        leaf = svi.params.unconstrained(name).detach()
-        torch.testing.assert_close(value, leaf, rtol=1e-6, atol=1e-9)
+    step = agrees(svi, *args, steps=50)
+    assert all(leaf.dtype == torch.float64 for leaf in step.carried()["free"].values())
 
 
 @pytest.mark.parametrize("loss, guide, model", SAMPLE)

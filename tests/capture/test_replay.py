@@ -1,8 +1,5 @@
 """Steps recorded on a device and played: the device decides, the host asks once."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.utils._pytree as pytree
@@ -12,7 +9,7 @@ import pplkit.distributions as dist
 from pplkit import optim, param, plate, sample
 from pplkit.capture import capture_step
 from pplkit.capture.program import _inputs
-from pplkit.capture.replay import Replay, cuda_recording, gated, packaged
+from pplkit.capture.replay import Replay, cuda_recording, gated
 from pplkit.infer import SVI, Trace_ELBO
 from pplkit.infer.feed import Feed
 
@@ -128,18 +125,3 @@ def test_a_run_is_played_in_stretches(device, data, step):
     torch.testing.assert_close(losses, singly, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(carried["free"], expected["free"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(start, step.carried())  # what was given is as it was
-
-
-@pytest.mark.long
-def test_a_packaged_step_is_the_step(device, data, step, program, exported, tmp_path):
-    written, target = tmp_path / "a step.pt2", tmp_path / "its package.pt2"
-    torch.export.save(exported, written)
-    words = [sys.executable, "-m", "pplkit.capture.replay", str(written), str(target)]
-    subprocess.run(words, check=True)
-    replay = Replay(packaged(target), program, parts(step), record(device))
-    rows = noise(75, device)
-    for other in (data, torch.linspace(-2.0, 4.0, 1001, device=device)):
-        _, carried, losses = played(replay, step, other, rows)
-        expected, singly = taken_singly(step, other, rows)
-        torch.testing.assert_close(losses, singly, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(carried["free"], expected["free"], rtol=1e-3, atol=1e-3)

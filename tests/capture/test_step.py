@@ -17,9 +17,9 @@ from pplkit.infer import (
     autoguide,
 )
 from tests import models
+from tests.capture.steps import agrees
 
 ENGINE = models.backend("pplkit")
-STEPS = 50
 REFUSED = {"subsampled_loop", "stochastic_branch", "recursion"}
 # Of several makes: conjugate, subsampled plates, discrete unknowns, networks.
 SOME = [
@@ -39,32 +39,6 @@ def inference(built, optimiser=None, loss=None, guide=None):
     optimiser = optimiser or optim.Adam({"lr": 0.01})
     guide = guide or built.guide
     return SVI(built.model, guide, optimiser, loss or Trace_ELBO(), params=pplkit.ParamStore())
-
-
-def agrees(svi, *args, steps=STEPS, step=None):
-    """Losses and parameters of captured steps, against `svi.step` on the same noise."""
-    with handlers.seed(rng_seed=1):
-        svi.step(*args)  # makes the parameters
-    step = step or capture_step(svi, *args)
-    carried, first = step.carried(), step.carried()
-    noise = [step.draw_noise(carried, *args, seed=i) for i in range(steps)]
-    losses = []
-    for rows in noise:
-        carried, loss, well = step(carried, *args, noise=rows)
-        assert well
-        losses.append(loss)
-    rows = iter([row for step in noise for row in step])
-    with GivenNoise(lambda kind, shape, dtype, device: next(rows)):
-        expected = [svi.step(*args) for _ in range(steps)]
-    assert next(rows, None) is None
-    expected = torch.tensor(expected, dtype=losses[0].dtype)
-    torch.testing.assert_close(torch.stack(losses), expected, rtol=1e-6, atol=1e-9)
-    for name, value in carried["free"].items():
-        leaf = svi.params.unconstrained(name)
-        torch.testing.assert_close(value, leaf.detach(), rtol=1e-6, atol=1e-9)
-    moved = [(carried["free"][name] != first["free"][name]).any() for name in first["free"]]
-    assert not moved or any(moved)
-    return step
 
 
 @pytest.mark.parametrize("name", SOME)
