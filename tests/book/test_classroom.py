@@ -196,7 +196,6 @@ def test_hostile_answers_get_what_their_right_ones_are_worth(room, grades):
 def test_a_forged_check_is_not_believed(room):
     said = shown(room, "stubborn")
     assert "passed: as I say" not in said
-    assert "something has changed how answers are checked" not in said
     assert "not yet: `log_evidence` returned nothing" in said
 
 
