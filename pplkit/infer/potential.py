@@ -463,9 +463,22 @@ class Potential:
             from torch.fx.experimental.proxy_tensor import make_fx
 
             given = [*self._zeros().values(), *shared, *self.captured._closed(program)]
+            # Sizes are read off Python's numbers: these are not traced.
+            numbers = {i: int(given[i]) for i in self._numbers(program)}
+
+            def at_numbers(*x):
+                return program.traced.graph(*(numbers.get(i, y) for i, y in enumerate(x)))
+
             with torch.no_grad():
-                self._graph = make_fx(lambda *x: program.traced.graph(*x))(*given)
+                self._graph = make_fx(at_numbers)(*given)
         return self._graph
+
+    def _numbers(self, program) -> list[int]:
+        """Which of what the program takes are whole numbers of Python's, the same for all chains."""
+        from ..capture.program import _inputs
+
+        leaves = self.captured._program_for((self._zeros(), *self.of_chain(0)))[1]
+        return [i for i, x in enumerate(_inputs(program, leaves)) if type(x) is int]
 
     def _vectorized(self, chains: int) -> tuple[Callable, list[Tensor]]:
         """The graph of many chains by vmap, and what it takes beside the variables."""

@@ -379,6 +379,22 @@ def test_divergences_are_told():
     assert str(shown[-1].message).startswith(f"{diverged} of 80 draws diverged")
 
 
+def test_whole_numbers_among_the_arguments_are_sizes():
+    def model(y, unseen, number):
+        p = pplkit.sample("p", dist.Uniform(f64(0.0), 1.0))
+        counts = torch.cat([y, y.new_zeros(unseen)])
+        with pplkit.plate("data", len(counts)):
+            pplkit.sample("y", dist.Binomial(number, p), obs=counts)
+
+    given = f64([1.0, 3.0]), 4, 3
+    density = Density(model, given, {})
+    potential = Potential(density, given, {})
+    assert potential.captured is not None, potential.why
+    rows = f64([[0.3], [-1.0]])
+    expected = [density.with_gradient({"p": row[0]}, given, {})[0] for row in rows]
+    torch.testing.assert_close(potential(rows)[0], torch.stack(expected))
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
