@@ -179,6 +179,8 @@ WRONG = [
     ("noticed", "too-little", lambda f: noticed(f, memory=0.3), "lucky draw"),
     ("noticed", "too-much", lambda f: noticed(f, memory=0.8), "smallest"),
     ("noticed", "heads-moved", lambda f: noticed(f, heads=0.8), "0.5"),
+    ("noticed", "not-a-setting", lambda f: noticed(f, memory=50), "slider"),
+    ("noticed", "not-a-setting", lambda f: noticed(f, "change"), "no statistic"),
     ("noticed", "empty", lambda f: None, "still stands at 0"),
     ("one_rank", "above", one_rank_above, "*below* the truth"),
     ("one_rank", "not-uniform", one_rank_of_data, "the truth that is ranked"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -283,19 +284,21 @@ def _power(figure, memory: float) -> float:
 @exercise("noticed", "figure")
 def _noticed(answer: Answer) -> str:
     """Statistic and smallest memory with which the check notices every other time."""
-    from ..course import posterior_predictive_check
+    controls = SimpleNamespace(memory=0.0, heads=0.5, statistic="changes of side")
+    answer(controls)
+    memory = as_number(controls.memory)
+    if memory is None or not 0.0 <= memory <= 0.95:
+        raise Mistake("`memory` is no place on its slider.", "From 0 to 0.95.", "not-a-setting")
+    if controls.statistic not in ("changes of side", "heads", "longest run"):
+        raise Mistake(
+            f"there is no statistic {controls.statistic!r}.", "As in its list.", "not-a-setting"
+        )
+    if as_number(controls.heads) != 0.5:
+        raise Mistake("`heads` was moved.", "Leave it at 0.5.", "heads-moved")
+    return _judged_power(memory, controls.statistic)
 
-    figure = posterior_predictive_check()
-    figure.memory = 0.0
-    try:
-        answer(figure)
-        memory, heads, statistic = figure.memory, figure.heads, figure.statistic
-        return _judged_power(figure, memory, heads, statistic)
-    finally:
-        figure.close()
 
-
-def _judged_power(figure, memory: float, heads: float, statistic: str) -> str:
+def _judged_power(memory: float, statistic: str) -> str:
     if statistic == "heads":
         raise Mistake(
             "the number of heads was fitted: replicates match it, whatever the memory.",
@@ -314,9 +317,14 @@ def _judged_power(figure, memory: float, heads: float, statistic: str) -> str:
             "Compare the two at one memory, with a few new draws each.",
             "dull",
         )
-    if abs(heads - 0.5) > 1e-6:
-        raise Mistake("`heads` was moved.", "Leave it at 0.5.", "heads-moved")
-    power, below = _power(figure, memory), _power(figure, round(memory - 0.1, 2))
+    # Imported late: an answer that is stopped in time must not stop an import half-way.
+    from ..course import posterior_predictive_check
+
+    figure = posterior_predictive_check()
+    try:
+        power, below = (_power(figure, max(0.0, m)) for m in (memory, memory - 0.1))
+    finally:
+        figure.close()
     # 60 draws at power 0.5 have a standard error of 0.065.
     if power < _WANTED - 0.13:
         raise Mistake(
