@@ -10,6 +10,7 @@ Inductor takes seconds and changes torch for the whole process, so it has a proc
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import math
@@ -53,26 +54,33 @@ def main(request: str, target: str) -> int:
     """Write the step of `request` as a shared library; what it is called with goes beside it.
 
     Args:
-        request: a file; "-" is standard input, which is read when all is imported.
+        request: a file; "-": its name comes on standard input, once there is a request.
         target: the library's file.
     """
-    told = sys.stdin.read() if request == "-" else Path(request).read_text(encoding="utf-8")
+    gc.disable()  # this process is soon over
+    file = sys.stdin.readline().rstrip("\n") if request == "-" else request
+    if not file:
+        return 1  # whoever was about to ask has thought better of it, or is no more
+    told = Path(file).read_text(encoding="utf-8")
+    written = Path(target).with_suffix(".cpp")
     try:
-        text = source(json.loads(told))
+        with config.patch({"cpp.vec_isa_ok": True}):  # to try it takes longer than to compile
+            built = _built(json.loads(told), written, target, lean=True)
+        if built.returncode:  # not with these headers; or the compiler lacks what the processor has
+            cpu_vec_isa.valid_vec_isa_list.cache_clear()
+            built = _built(json.loads(told), written, target, lean=False)
     except NoKernel as fault:
         print(fault)
         return NO_KERNEL
-    written = Path(target).with_suffix(".cpp")
-    written.write_text(text, encoding="utf-8")
-    words = command(written, target)
-    built = _run([*words, f"-I{_lean(written.parent)}"]) if LEAN_FOR in words else None
-    if built is None or built.returncode:
-        built = _run(words)
     print(built.stderr, file=sys.stderr)
     return built.returncode
 
 
-def _run(words: list[str]) -> subprocess.CompletedProcess:
+def _built(step: dict, written: Path, target: str, lean: bool) -> subprocess.CompletedProcess:
+    written.write_text(source(step), encoding="utf-8")
+    words = command(written, target)
+    if lean and LEAN_FOR in words:
+        words.append(f"-I{_lean(written.parent)}")
     return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
@@ -138,7 +146,8 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     mode, inputs, names = _stand_ins(step)
     scope: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": torch.inf}
     exec(step["code"], {**scope, "nan": torch.nan}, scope)  # our own graph, from a private folder
-    table = select_decomp_table()
+    by_matrix = {torch.ops.aten.mv.default: _as_matrices}  # BLAS is faster than a fused sum
+    table = {**select_decomp_table(), **by_matrix}
 
     def run(*args):
         return scope["forward"](None, *args)
@@ -161,6 +170,10 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
                 except _Planned as done:
                     return lowering, done.args[0], names
     raise NoKernel("Inductor has written no plan")
+
+
+def _as_matrices(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    return torch.mm(matrix, vector.unsqueeze(1)).squeeze(1)
 
 
 def _first_of_sorted(graph: torch.fx.Graph) -> None:
@@ -609,13 +622,29 @@ void sgemm_(const char*, const char*, const int*, const int*, const int*, const 
 void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*,
             const double*, const int*, const double*, const int*, const double*, double*,
             const int*);
+void sgemv_(const char*, const int*, const int*, const float*, const float*, const int*,
+            const float*, const int*, const float*, float*, const int*);
+void dgemv_(const char*, const int*, const int*, const double*, const double*, const int*,
+            const double*, const int*, const double*, double*, const int*);
 }
 static inline void gemm(char ta, char tb, int m, int n, int k, float alpha, const float* a, int lda,
                         const float* b, int ldb, float beta, float* c, int ldc) {
+    const int step = ta == 'N' ? lda : 1;
+    if (m == 1 && n && k) {  // a matrix times a vector
+        if (tb == 'N') sgemv_("T", &k, &n, &alpha, b, &ldb, a, &step, &beta, c, &ldc);
+        else sgemv_("N", &n, &k, &alpha, b, &ldb, a, &step, &beta, c, &ldc);
+        return;
+    }
     sgemm_(&ta, &tb, &m, &n, &k, &alpha, a, &lda, b, &ldb, &beta, c, &ldc);
 }
 static inline void gemm(char ta, char tb, int m, int n, int k, double alpha, const double* a,
                         int lda, const double* b, int ldb, double beta, double* c, int ldc) {
+    const int step = ta == 'N' ? lda : 1;
+    if (m == 1 && n && k) {
+        if (tb == 'N') dgemv_("T", &k, &n, &alpha, b, &ldb, a, &step, &beta, c, &ldc);
+        else dgemv_("N", &n, &k, &alpha, b, &ldb, a, &step, &beta, c, &ldc);
+        return;
+    }
     dgemm_(&ta, &tb, &m, &n, &k, &alpha, a, &lda, b, &ldb, &beta, c, &ldc);
 }
 """

@@ -6,12 +6,14 @@ anybody else could have written is never loaded.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import itertools
 import json
 import os
 import platform
+import signal
 import stat
 import subprocess
 import sys
@@ -203,49 +205,76 @@ def _file(place: Path, step: Step) -> Path:
 # -- compiling -------------------------------------------------------------------------------------
 
 
-class Compilation:
-    """Native code of a step in the making, by a process of its own."""
+class Compiler:
+    """A process that compiles one step: it imports what it needs before there is a step to compile.
 
-    started = 0  # how many there have been in this process
-    going: dict[str, Compilation] = {}  # by key: a run may be over before its code is made
+    Raises:
+        NotCompiled: there is no compiler.
+    """
 
-    @classmethod
-    def of(cls, step: Step) -> Compilation:
-        """The one that is going on for this step, or a new one."""
-        going = cls.going.get(step.key)
-        mine = going is not None and going._owner == os.getpid()
-        return going if mine else cls(step)
-
-    def __init__(self, step: Step):
-        self.step = step
+    def __init__(self):
         compiler()
-        Compilation.started += 1
         self._work = tempfile.TemporaryDirectory(prefix="pplkit-", ignore_cleanup_errors=True)
-        self._place = Path(self._work.name)
-        asked, self._code = self._place / "step.json", self._place / "step.so"
-        asked.write_text(json.dumps(step.request), encoding="utf-8")
-        self._said = self._place / "said"
-        kept = _kept()
+        place = Path(self._work.name)
+        self.code, self.said = place / "step.so", place / "said"
         home = str(Path(__file__).resolve().parents[2])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         env = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONIOENCODING": "utf-8",
-            "TORCHINDUCTOR_CACHE_DIR": str((kept or self._place) / "inductor"),
+            "TORCHINDUCTOR_CACHE_DIR": str((_kept() or place) / "inductor"),
         }
-        words = [sys.executable, "-m", "pplkit.capture.lowering", str(asked), str(self._code)]
-        with self._said.open("wb") as said:
-            self._process = subprocess.Popen(
+        words = [sys.executable, "-m", "pplkit.capture.lowering", "-", str(self.code)]
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(
                 words,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 env=env,
                 start_new_session=True,  # an interrupt is for us; we end it ourselves
             )
-        self._owner = os.getpid()  # a copy of this process has no child of ours
-        self._finalizer = weakref.finalize(self, _ended, self._process, self._work, self._owner)
+        self.owner = os.getpid()  # a copy of this process has no child of ours
+        self._finalizer = weakref.finalize(self, _ended, self.process, self._work, self.owner)
+
+    def ask(self, request: dict) -> None:
+        """Begin to compile; nothing waits here, whatever the other process is doing."""
+        asked = self.code.with_name("step.json")
+        asked.write_text(json.dumps(request), encoding="utf-8")
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as told:
+            told.write(f"{asked}\n".encode())  # if it has ended, what it has said tells why
+
+    def stop(self) -> None:
+        """End it."""
+        self._finalizer()
+
+
+class Compilation:
+    """Native code of a step in the making, by a process of its own.
+
+    Args:
+        by: one that has been started before; the compilation ends it.
+    """
+
+    started = 0  # how many there have been in this process
+    going: dict[str, Compilation] = {}  # by key: a run may be over before its code is made
+
+    @classmethod
+    def of(cls, step: Step, by: Compiler | None = None) -> Compilation:
+        """The one that is going on for this step, or a new one."""
+        going = cls.going.get(step.key)
+        if going is None or going._compiler.owner != os.getpid():
+            return cls(step, by)
+        if by is not None:
+            by.stop()
+        return going
+
+    def __init__(self, step: Step, by: Compiler | None = None):
+        self.step, self._compiler = step, Compiler() if by is None else by
+        Compilation.started += 1
+        self._process, self._code = self._compiler.process, self._compiler.code
+        self._compiler.ask(step.request)
         Compilation.going[step.key] = self
 
     def ready(self) -> bool:
@@ -271,10 +300,10 @@ class Compilation:
     def stop(self) -> None:
         """End it."""
         Compilation.going.pop(self.step.key, None)
-        self._finalizer()
+        self._compiler.stop()
 
     def _fault(self, status: int) -> str:
-        said = self._said.read_text(encoding="utf-8", errors="replace").strip()
+        said = self._compiler.said.read_text(encoding="utf-8", errors="replace").strip()
         last = said.splitlines()[-1] if said else f"status {status}"
         if status == NO_KERNEL:
             return f"{last} cannot be a part of a compiled loop"
@@ -302,8 +331,14 @@ def _ended(process: subprocess.Popen, work: tempfile.TemporaryDirectory, owner: 
     if os.getpid() != owner:
         return  # a copy of the process that it belongs to
     if process.poll() is None:
-        process.kill()
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+        else:
+            process.kill()
     process.wait()
+    if process.stdin is not None and not process.stdin.closed:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
     work.cleanup()
 
 

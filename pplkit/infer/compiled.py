@@ -145,22 +145,26 @@ class Native:
 
     Args:
         bound: from `Remembered.bound`.
+        compiler: one that has been started already; it is ended here unless it is needed.
     """
 
-    def __init__(self, svi: SVI, bound: _Bound):
+    def __init__(self, svi: SVI, bound: _Bound, compiler: native.Compiler | None = None):
         self._svi, self._bound = svi, bound
         self._kinds = [Kind(*row) for row in native.rows_of(bound.program, bound.sizes)]
         self._rates = _Rates(svi.optim, bound.names) if bound.scheduled else None
         self._pace = 0.0  # seconds for a step; 0: not yet known
         self._compilation: native.Compilation | None = None
         self._loop = native.found(bound.step)
+        self._compiler = compiler if self._loop is None else None
+        if compiler is not None and self._loop is not None:
+            compiler.stop()
         self.failed = False  # a step has come upon what Python raises an exception for
 
     # -- compiling -----------------------------------------------------------------------------
     def start(self) -> None:
         """Begin to compile, unless the native code is there already."""
         if self._loop is None and self._compilation is None:
-            self._compilation = native.Compilation.of(self._bound.step)
+            self._compilation = native.Compilation.of(self._bound.step, self._compiler)
 
     def ready(self) -> bool:
         """Whether `take` need not wait."""
@@ -182,8 +186,9 @@ class Native:
 
     def stop(self) -> None:
         """Compile no further."""
-        if self._compilation is not None:
-            self._compilation.stop()
+        for begun in (self._compilation, self._compiler):
+            if begun is not None:
+                begun.stop()
 
     # -- running -------------------------------------------------------------------------------
     def _inputs(self, noise: list[Tensor], rows: list[Tensor] | None = None) -> list[Tensor]:

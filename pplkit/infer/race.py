@@ -121,6 +121,7 @@ class Race:
 
     def _bind(self, capturing: bool) -> None:
         """Find the program's graph, or capture it, and put this run's tensors into it."""
+        from ..capture.native import Compiler
         from .compiled import Native, Remembered
 
         svi, store, (args, kwargs) = self._svi, self._store, self._given
@@ -130,15 +131,22 @@ class Race:
         if self._called_back and self._identity is None:
             why = f"a callback may change what the program reaches, and {self._unknown}"
             raise NotCompiled(why)
-        bound = known.bound(svi, store, args, kwargs) if known is not None else None
+        bound, compiler = known and known.bound(svi, store, args, kwargs), None
         if bound is None and capturing:
             known = Remembered() if known is None else known
-            self._capture(known, args, kwargs)
-            bound = known.bound(svi, store, args, kwargs)
-            if bound is None:
-                raise NotCompiled("the sizes of its arguments are fixed in the program")
+            if self._identity is None or not folder.noted(self._identity.digest):
+                compiler = Compiler()  # what it imports takes as long as a capture
+            try:
+                self._capture(known, args, kwargs)
+                bound = known.bound(svi, store, args, kwargs)
+                if bound is None:
+                    raise NotCompiled("the sizes of its arguments are fixed in the program")
+            except BaseException:
+                if compiler is not None:
+                    compiler.stop()
+                raise
         if bound is not None:
-            self._native = Native(svi, bound)
+            self._native = Native(svi, bound, compiler)
 
     def _capture(self, known: Remembered, args: tuple, kwargs: dict) -> None:
         fault, before = None, self._identity

@@ -78,7 +78,6 @@ def points(n):
         normal,
         normal_guide,
         normal_by_hand,
-        check=1000 if n < 10**6 else 300,
     )
 
 

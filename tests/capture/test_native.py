@@ -429,8 +429,8 @@ def test_an_interrupt_while_compiling_ends_the_compiler(monkeypatch, tmp_path):
     store, made = pplkit.ParamStore(), []
     begin = Compilation.__init__
 
-    def begun(self, step):
-        begin(self, step)
+    def begun(self, step, by=None):
+        begin(self, step, by)
         made.append(self._process)
         threading.Timer(0.5, interrupt_here).start()
 
