@@ -37,7 +37,7 @@ from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, statically_known_true
 
 from .folder import NO_KERNEL
 
@@ -146,8 +146,7 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     mode, inputs, names = _stand_ins(step)
     scope: dict[str, Any] = {"torch": torch, "device": torch.device, "inf": torch.inf}
     exec(step["code"], {**scope, "nan": torch.nan}, scope)  # our own graph, from a private folder
-    by_matrix = {torch.ops.aten.mv.default: _as_matrices}  # BLAS is faster than a fused sum
-    table = {**select_decomp_table(), **by_matrix}
+    table = {**select_decomp_table(), **_DECOMPOSED}
 
     def run(*args):
         return scope["forward"](None, *args)
@@ -172,8 +171,34 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     raise NoKernel("Inductor has written no plan")
 
 
-def _as_matrices(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-    return torch.mm(matrix, vector.unsqueeze(1)).squeeze(1)
+# Products, as a loop takes them best. Inductor's own forms look whether sizes are small, and a plan
+# would hold for these sizes only.
+
+
+def _by_matrix(matrix: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    return torch.mm(matrix, vector.unsqueeze(1)).squeeze(1)  # BLAS is faster than a fused sum
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if statically_known_true(a.shape[1] == 1) and a.dtype == b.dtype:
+        return a * b
+    if statically_known_true(a.shape[0] == 1) and statically_known_true(b.shape[1] == 1):
+        return (a.squeeze(0) * b.squeeze(1)).sum(0, keepdim=True).unsqueeze(0)
+    return NotImplemented
+
+
+def _product_and_sum(
+    x: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, beta: float = 1, alpha: float = 1
+) -> torch.Tensor:
+    product = _product(a, b)
+    return NotImplemented if product is NotImplemented else alpha * product + beta * x
+
+
+_DECOMPOSED = {
+    torch.ops.aten.mv.default: _by_matrix,
+    torch.ops.aten.mm.default: _product,
+    torch.ops.aten.addmm.default: _product_and_sum,
+}
 
 
 def _first_of_sorted(graph: torch.fx.Graph) -> None:

@@ -15,6 +15,9 @@ import torch
 import pplkit
 import pplkit.distributions as dist
 import pplwidgets
+from pplkit.infer import SVI, Trace_ELBO
+from pplkit.optim import Adam
+from pplkit.params import ParamStore
 from pplwidgets import publish, sphinx, tables
 from pplwidgets.noise import numbers
 
@@ -97,6 +100,27 @@ def test_a_function_with_a_stream_of_its_own_is_found_out():
 
     made = publish.published(make(seeded, scale=(0.5, 2.0)))
     assert "a seed or generator of its own" in made.trouble
+
+
+def test_a_kernels_parameters_are_not_the_figures():
+    """In a notebook whose cells have fitted a parameter of the same name."""
+
+    def fitted(mu):
+        def model():
+            pplkit.sample("z", dist.Normal(mu, 1.0))
+
+        def guide():
+            pplkit.sample("z", dist.Normal(pplkit.param("loc", torch.tensor(0.0)), 1.0))
+
+        run = SVI(model, guide, Adam({"lr": 0.1}), loss=Trace_ELBO()).run(3)
+        return {"x": run.params["loc"].reshape(1), "y": run.losses[:1]}
+
+    with ParamStore():
+        pplkit.param("loc", torch.tensor(7.0))
+        made = publish.published(make(fitted, mu=(-1.0, 1.0)))
+        assert pplkit.get_param_store()["loc"] == 7.0
+    assert not made.trouble
+    assert abs(made.contract["settings"][0]["answers"]["data"]["x"][0]) < 0.5
 
 
 def test_too_many_choices_are_told():

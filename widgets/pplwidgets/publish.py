@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from pplkit.errors import CaptureError, PplkitError
+from pplkit.params import ParamStore
 
 from . import tables
 from .charts import tables_read
@@ -212,7 +213,8 @@ def _programs(figure: LiveFigure, made: Published, chosen: dict, moving: list) -
 
     def controls_to_columns(controls):
         given = {name: value - added.get(name, 0) for name, value in controls.items()}
-        return _columns(figure._fn(**{**chosen, **given}))
+        with ParamStore():  # as in a kernel, where a figure meets no parameters but its own
+            return _columns(figure._fn(**{**chosen, **given}))
 
     def arguments(settings):
         values = {c.name: settings[c.name] for c in moving}
