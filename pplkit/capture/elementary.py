@@ -170,7 +170,7 @@ def rsub(x: Tensor, other: float, alpha: float = 1) -> Tensor:
 
 
 def clamp(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
-    """x between two numbers, which are of its own kind: the exporter refuses an int beside a float."""
+    """x between two numbers of its own kind: the exporter refuses an int beside a float."""
     if not x.is_floating_point() or not (isinstance(low, int) or isinstance(high, int)):
         return NotImplemented
     ends = (end if end is None else float(end) for end in (low, high))

@@ -133,7 +133,7 @@ class Joint:
     def _add(self, site: Message) -> None:
         own, plates = site.name in self.sites, plates_of(site)
         self.plates |= plates
-        # The probabilities of a masked variable sum to 1, but their largest is less: it would count.
+        # The probabilities of a masked variable sum to 1, but the largest is less: it would count.
         masked = _mass(site) if own and not self.largest else _masked(site)
         factor = table(site, masked, self.first, reach=plates)
         for name, size in zip(factor.dims, factor.tensor.shape, strict=True):

@@ -474,7 +474,7 @@ class Potential:
         return self._graph
 
     def _numbers(self, program) -> list[int]:
-        """Which of what the program takes are whole numbers of Python's, the same for all chains."""
+        """Where the program takes whole numbers of Python's, the same for all chains."""
         from ..capture.program import _inputs
 
         leaves = self.captured._program_for((self._zeros(), *self.of_chain(0)))[1]
