@@ -1,9 +1,9 @@
 """Captured steps on a device that takes its orders from afar, as a GPU does.
 
 Such a device waits for nothing if it is told everything beforehand. Some steps of a captured graph
-are recorded one after the other, and the recording is played again and again. What a step decides,
-it decides on the device: once a step is not well, those after it change nothing. The host asks once,
-at the end.
+are recorded one after the other, and the recording is played again and again. What a step
+decides, it decides on the device: once a step is not well, those after it change nothing. The host
+asks once, at the end.
 """
 
 from __future__ import annotations
