@@ -51,8 +51,9 @@ def broken(page, site, contract) -> list[str]:
     for setting, given in zip(wanted, answers, strict=True):
         for table, columns in setting["answers"].items():
             for name, column in columns.items():
-                assert len(given[table][name]) == len(column)
-                for a, b in zip(given[table][name], column, strict=True):
+                answer = given[table].get(name, [])  # a table without rows has no columns here
+                assert len(answer) == len(column), f"{table}.{name} at {setting['controls']}"
+                for a, b in zip(answer, column, strict=True):
                     far = b is not None and (a is None or not abs(a - b) <= 1e-4 * (1 + abs(b)))
                     if far:
                         found.append(f"{table}.{name}: {a} for {b} at {setting['controls']}")

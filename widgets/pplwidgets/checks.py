@@ -104,7 +104,7 @@ def check(exercise: str, answer: Any, *, seconds: float = SECONDS) -> Verdict:
     try:
         arguments, judge = JUDGES[exercise]
         expect_function(exercise, answer, arguments)
-        praise = in_own_context(lambda: judge(Answer(exercise, answer)), seconds)
+        praise = in_own_context(judge, Answer(exercise, answer), seconds)
     except Mistake as found:
         return Verdict(exercise, False, found.message, found.remedy, found.mistake)
     except Exception as error:  # noqa: BLE001

@@ -45,8 +45,17 @@ class _TimeUp(BaseException):
 class Answer:
     """A reader's function, and the ways to run it."""
 
-    def __init__(self, exercise: str, function: Callable):
-        self.exercise, self.function = exercise, function
+    def __init__(self, exercise: str, written: Callable):
+        self.exercise, self.written = exercise, written
+        self.time_is_up = False
+
+    def function(self, *args, **kwargs) -> Any:
+        """The reader's function as it is; it is not called once more when its time is up."""
+        try:
+            return self.written(*args, **kwargs)
+        finally:
+            if self.time_is_up:  # the function may have caught the request to stop
+                raise _TimeUp
 
     def __call__(self, *args, rng_seed: int = 0) -> Any:
         """The plain result. The process's own generators are seeded, as a reader would seed them,
@@ -81,7 +90,7 @@ class Answer:
             raise self.failure(error) from None
 
     def failure(self, error: BaseException) -> Mistake:
-        where = "" if isinstance(error, errors.PplkitError) else _line_of(error, self.function)
+        where = "" if isinstance(error, errors.PplkitError) else _line_of(error, self.written)
         found = Mistake(
             f"`{self.exercise}` stopped with an error{where}.\n{quoted(error)}",
             "Call the function yourself in a cell of its own to see the error, and mend that "
@@ -147,7 +156,7 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def in_own_context(judge: Callable[[], str], seconds: float) -> str:
+def in_own_context(judge: Callable[[Answer], str], answer: Answer, seconds: float) -> str:
     """Run the judge in a thread and a context of its own; stop it in time, restore global state."""
     outcome: dict[str, Any] = {}
     # Not `Thread.join`: interrupted from the keyboard, it takes a running thread for an ended one.
@@ -156,7 +165,7 @@ def in_own_context(judge: Callable[[], str], seconds: float) -> str:
     def work():
         try:
             with validation_enabled():
-                outcome["praise"] = contextvars.Context().run(judge)
+                outcome["praise"] = contextvars.Context().run(judge, answer)
         except BaseException as error:  # noqa: BLE001
             outcome["error"] = error
         ended.set()
@@ -168,6 +177,7 @@ def in_own_context(judge: Callable[[], str], seconds: float) -> str:
             ended.wait(seconds)
         finally:
             late = not ended.is_set()
+            answer.time_is_up = True
             stopped = _stop(worker, ended)
     error = outcome.get("error")
     if late:
