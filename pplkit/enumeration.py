@@ -163,7 +163,11 @@ class Enumerating(Handler):
             self.dims.everywhere.update(exposed)
 
     def ended_by(self, fault: BaseException, tb) -> None:
-        """Add to an error about shapes which dimensions are enumeration's."""
+        """Say what Python cannot ask of all values at once; add to an error about shapes which
+        dimensions are enumeration's."""
+        names = list(self.dims.given)
+        if names and (told := errors.one_number_of_values(names, fault, tb)) is not None:
+            raise told from fault
         words = ("shape", "size", "broadcast", "dimension", "index")
         ours = isinstance(fault, errors.PplkitError)
         kinds = errors.ShapeError if ours else (RuntimeError, ValueError, IndexError)

@@ -573,6 +573,31 @@ _ONE_NUMBER = re.compile(
 
 def one_number_of_rows(frame: PlateFrame, fault: BaseException, tb) -> ModelError | None:
     """Python's `if` cannot go both ways, and a Python number cannot be several."""
+    return _one_number(
+        fault,
+        tb,
+        frame.name,
+        f"inside plate({frame.name!r})",
+        f"a tensor with a value for each row: the plate has {frame.size}",
+        "; or go through the rows in a loop, with numbered names: "
+        f"for i in plate({frame.name!r}, {frame.full_size}):",
+    )
+
+
+def one_number_of_values(names: list[str], fault: BaseException, tb) -> ModelError | None:
+    """The same, where a variable is enumerated: a run stands for all of its values."""
+    those = " or ".join(map(repr, names))
+    return _one_number(
+        fault,
+        tb,
+        names[0] if len(names) == 1 else None,
+        f"after {those} was enumerated",
+        f"a tensor that goes through all values of {those} along a dimension of its own",
+        "",
+    )
+
+
+def _one_number(fault, tb, site, when: str, found: str, otherwise: str) -> ModelError | None:
     where, said = None, str(fault).rstrip(".")
     if type(fault) not in (RuntimeError, ValueError) or not _ONE_NUMBER.search(said):
         return None
@@ -581,18 +606,19 @@ def one_number_of_rows(frame: PlateFrame, fault: BaseException, tb) -> ModelErro
     remedy = "choose row by row with torch.where(condition, a, b)"
     if not asked:
         remedy = "compute with the tensor itself, and with torch's functions in place of math's"
+    elif not otherwise:
+        remedy = "choose for all of them at once with torch.where(condition, a, b)"
     while tb is not None:
         if not tb.tb_frame.f_code.co_filename.startswith(_NOT_THE_USER):
             where = Where(tb.tb_frame.f_code.co_filename, tb.tb_lineno)
         tb = tb.tb_next
     return ModelError(
-        f"{said}: {what} inside plate({frame.name!r})",
-        site=frame.name,
+        f"{said}: {what} {when}",
+        site=site,
         where=where,
-        found=f"a tensor with a value for each row: the plate has {frame.size}",
+        found=found,
         expected="a single True or False" if asked else "a single number",
-        remedy=f"{remedy}; or go through the rows in a loop, with numbered names: "
-        f"for i in plate({frame.name!r}, {frame.full_size}):",
+        remedy=remedy + otherwise,
     )
 
 

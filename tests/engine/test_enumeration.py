@@ -939,6 +939,26 @@ def test_a_discrete_site_that_nobody_sums_or_draws():
     assert "infer={'enumerate': 'parallel'}" in fault.remedy
 
 
+@pytest.mark.parametrize(
+    "ask, kind",
+    [
+        (lambda z: 1.0 if z > 0 else 2.0, "a single True or False"),
+        (lambda z: 1.0 + float(z), "a single number"),
+    ],
+)
+def test_python_cannot_ask_all_values_at_once(ask, kind):
+    def model():
+        z = sample("z", dist.Categorical(torch.ones(3)), infer={"enumerate": "parallel"})
+        sample("x", dist.Normal(0.0, ask(z)), obs=torch.tensor(1.0))
+
+    with pytest.raises(errors.ModelError, match="after 'z' was enumerated") as caught:
+        TraceEnum_ELBO().loss(model, lambda: None)
+    assert caught.value.site == "z"
+    assert caught.value.expected == kind
+    assert caught.value.where.filename == __file__
+    assert isinstance(caught.value.__cause__, (RuntimeError, ValueError))
+
+
 def test_sequential_in_the_model():
     def model():
         sample("z", dist.Bernoulli(0.5), infer={"enumerate": "sequential"})
