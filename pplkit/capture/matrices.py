@@ -20,6 +20,11 @@ def written_out(size: Any) -> bool:
     return isinstance(size, int) and size <= LARGEST
 
 
+def mv(matrix: Tensor, vector: Tensor) -> Tensor:
+    """By a matrix of one column: ONNX Runtime 1.32 drops the transpose from A' (A v)."""
+    return torch.mm(matrix, vector.unsqueeze(-1)).squeeze(-1)
+
+
 def cholesky_ex(a: Tensor, *, upper: bool = False, check_errors: bool = False):
     """The lower triangular factor, and which of its pivots is the first that is not positive,
     counted from 1; 0 if none is. There the factor holds nan.

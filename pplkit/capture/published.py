@@ -140,6 +140,7 @@ _TABLE: dict[OpOverload, Callable] = {
             "atanh",
         )
     },
+    aten.mv.default: matrices.mv,
     aten.linalg_cholesky_ex.default: matrices.cholesky_ex,
     aten.cholesky.default: matrices.cholesky,
     aten.linalg_solve_triangular.default: matrices.solve_triangular,

@@ -52,6 +52,16 @@ def agrees(captured, made, *args, rtol=1e-4, atol=1e-5, runtime=None):
     return found
 
 
+def test_products_with_vectors():
+    a, v = torch.randn(3, 3), torch.randn(3)
+
+    def fn(a, v):
+        return {"twice": a.T @ (a @ v), "left": (v @ a) @ a.T, "dot": v @ (a.T @ v)}
+
+    captured = capture(fn, a, v)
+    agrees(captured, captured.to_onnx(a, v), a, v)
+
+
 def test_sizes_are_inputs_and_outputs_have_names():
     scale = torch.tensor([1.0, 2.0, 3.0])
 
