@@ -340,7 +340,7 @@ def _by_chains(simulated: Simulated, sampler: Callable, settings: dict):
         compile=settings["compile"],
     )
     density = Density(
-        observing,
+        kernel.model,
         (simulated.of(0),),
         {},
         transforms=mcmc.transforms,

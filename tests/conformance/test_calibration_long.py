@@ -65,8 +65,9 @@ MODELS = {
 def test_nuts_is_calibrated(name):
     model, args = MODELS[name]
     result = simulation_based_calibration(
-        model, NUTS, *args, num_simulations=300, num_samples=300, seed=0, compile=True
-    )
+        model, NUTS, *args, num_simulations=600, num_samples=300, seed=0, compile=True,
+        level=0.05 / len(MODELS),  # one false alarm in twenty runs of all of them
+    )  # fmt: skip
     assert result.is_calibrated, repr(result)
     assert result.num_samples >= 20
 
