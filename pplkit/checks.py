@@ -29,6 +29,7 @@ class Question(NamedTuple):
     ask: Callable[[], Tensor]  # a boolean scalar: whether it holds
     error: Callable[[], Exception]  # what to raise when it does not
     told_by_loss: bool  # it asks for no more than a number, and NaN shows in the loss
+    moves: bool  # what it is about depends on what a gradient is taken by
 
     @property
     def holds(self) -> Tensor:
@@ -97,12 +98,26 @@ def holds(condition: Tensor) -> bool:
 
 
 def _ask(constraint: constraints.Constraint, value: Tensor, error) -> None:
-    question = Question(lambda: constraint.check(value).all(), error, _only_a_number(constraint))
+    question = Question(
+        lambda: constraint.check(value).all(),
+        error,
+        _only_a_number(constraint),
+        value.requires_grad or _moves(constraint),
+    )
     pending = _PENDING.get()
     if pending is not None:
         pending.append(question)
     elif not bool(question.holds):
         raise error()
+
+
+def _moves(constraint: constraints.Constraint) -> bool:
+    """Whether a bound of it depends on what a gradient is taken by."""
+    return any(
+        _moves(part) if isinstance(part, constraints.Constraint) else part.requires_grad
+        for part in vars(constraint).values()
+        if isinstance(part, (constraints.Constraint, Tensor))
+    )
 
 
 def _only_a_number(constraint: constraints.Constraint) -> bool:
@@ -170,6 +185,7 @@ def rows(name: str, given: Tensor, size: int) -> None:
     question = Question(
         lambda: ((given >= 0) & (given < size)).all(),
         lambda: errors.subsample_outside(name, given, size, where),
+        False,
         False,
     )
     pending = _PENDING.get()

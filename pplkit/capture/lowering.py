@@ -904,17 +904,39 @@ def _single(function: str):
 
 
 TRIANGULAR = """\
+#include <vector>
 template <typename T>
 static void solve(T* x, int64_t xr, int64_t xc, int64_t n, int64_t m, const T* a, int64_t ar,
                   int64_t ac, const T* b, int64_t br, int64_t bc, bool upper, bool unit) {
+    static thread_local std::vector<T> line;
+    line.resize(n);
+    T* const y = line.data();
     for (int64_t j = 0; j < m; j++) {
+        for (int64_t i = 0; i < n; i++) y[i] = b[i * br + j * bc];
         for (int64_t s = 0; s < n; s++) {
             const int64_t i = upper ? n - 1 - s : s;
-            T rest = b[i * br + j * bc];
-            for (int64_t k = upper ? i + 1 : 0; k < (upper ? n : i); k++)
-                rest -= a[i * ar + k * ac] * x[k * xr + j * xc];
-            x[i * xr + j * xc] = unit ? rest : rest / a[i * ar + i * ac];
+            const int64_t from = upper ? i + 1 : 0, to = upper ? n : i;
+            if (ar != 1) {  // by rows of a
+                const T* const row = a + i * ar;
+                T sum = 0;
+                if (ac == 1) {
+                    #pragma omp simd reduction(+ : sum)
+                    for (int64_t k = from; k < to; k++) sum += row[k] * y[k];
+                } else {
+                    for (int64_t k = from; k < to; k++) sum += row[k * ac] * y[k];
+                }
+                y[i] -= sum;
+            }
+            if (!unit) y[i] /= a[i * ar + i * ac];
+            if (ar == 1) {  // by columns
+                const T* const column = a + i * ac;
+                const T here = y[i];
+                #pragma omp simd
+                for (int64_t k = upper ? 0 : i + 1; k < (upper ? i : n); k++)
+                    y[k] -= column[k] * here;
+            }
         }
+        for (int64_t i = 0; i < n; i++) x[i * xr + j * xc] = y[i];
     }
 }
 """

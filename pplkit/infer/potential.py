@@ -219,8 +219,10 @@ class Density:
                 joint = Joint(run, list(free), self.first)
                 terms = [cost.factor.tensor.sum() for cost in joint.summed()]
             total = -sum(terms, placed.volume)
+            # What does not move with the chain is asked once, where it starts.
+            all_of_them = not any(x.requires_grad for x in free.values())
             for question in questions:
-                if not question.told_by_loss:
+                if not question.told_by_loss and (question.moves or all_of_them):
                     total = torch.where(question.holds, total, math.inf)
         return total
 
@@ -608,8 +610,21 @@ def starts(
         well = value.isfinite() & grad.isfinite().all(-1) & at.isfinite().all(-1)
         missing = [chain for chain in missing if not bool(well[chain])]
         if not missing:
+            _check_what_stands_still(potential, at)
             return at, value, grad
     raise no_start(potential, at[missing[0]], missing[0], f"in {_TRIES} attempts")
+
+
+def _check_what_stands_still(potential: Potential, at: Tensor) -> None:
+    """Raise if data or parameters are wrong wherever the chains are."""
+    density = potential.density
+    if density.potential_fn is not None:
+        return
+    for chain in range(len(at) if potential.per_chain else 1):
+        args, kwargs = potential.of_chain(chain)
+        free = {name: x.detach() for name, x in density.split(at[chain]).items()}
+        if not bool(torch.isfinite(density.potential(free, args, kwargs))):  # all is asked
+            raise no_start(potential, at[chain], chain, "anywhere")
 
 
 def no_start(potential: Potential, row: Tensor, chain: int, how: str) -> Exception:
