@@ -5,8 +5,8 @@ and in plain PyTorch by hand, as the floor. Same models, optimiser and precision
     python tests/benchmarks/svi_run.py [--only normal-4 vae] [--rounds 5] [--quick] [--threads 1]
 
 Each engine runs each model in a process of its own; the rounds of one model's engines alternate, and
-the best counts. Prints tables; the committed figures beside this file and the picture in the book
-are renewed by `--keep`. Microseconds per step are of long runs: what a run does once (capturing,
+the best counts. Prints tables; the committed figures and the picture, both in the book, are renewed
+by `--keep`, after each model. Microseconds per step are of long runs: what a run does once (capturing,
 compiling, loading) is in the time until the first step alone.
 """
 
@@ -31,7 +31,8 @@ ENGINES = {
     "torch": "PyTorch by hand",
 }
 PACKAGES = ("torch", "pyro-ppl", "numpyro", "jax")
-RECORD, PICTURE = HERE / "svi_run.json", HERE.parents[1] / "book" / "_static" / "svi_run.png"
+BOOK = HERE.parents[1] / "book"  # its chapter on fitting shows both
+RECORD, PICTURE = BOOK / "data" / "svi_run.json", BOOK / "_static" / "svi_run.png"
 
 
 # With one thread, processor time is what a step takes on a machine that does nothing else.
@@ -337,6 +338,20 @@ def machine(threads):
     }
 
 
+def with_others(record, path):
+    """The record, with the models that it leaves out as they were on the same machine."""
+    from svi_models import CASES
+
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if before.get("machine") != record["machine"]:
+        return record
+    whole = {"machine": record["machine"]}
+    for part in ("models", "results"):
+        known = {**before[part], **record[part]}
+        whole[part] = {name: known[name] for name in CASES if name in known}
+    return whole
+
+
 # -- what is shown ---------------------------------------------------------------------------------
 
 
@@ -437,21 +452,24 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="renew the committed figures")
     given = parser.parse_args()
     rounds, budget = (1, 0.3) if given.quick else (given.rounds, 1.0)
-    results, titles = {}, {name: CASES[name].title for name in given.only}
+    results, titles = {}, {}
     for name in given.only:
         results[name] = raced(name, given.engines, rounds, budget, given.threads)
+        titles[name] = CASES[name].title
         steps = ", ".join(f"{ENGINES[e]} {shown(f['step'], 1e6)}" for e, f in results[name].items())
         print(f"{titles[name]}: {steps}", flush=True)
+        record = {"machine": machine(given.threads), "models": titles, "results": results}
+        for path in [given.json, RECORD if given.keep else None]:
+            if path is not None:
+                kept = with_others(record, path) if path == RECORD else record
+                path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
     print()
     report(results, titles, given.engines)
     wrong = disagreements(results)
     print("\n".join(["", "Losses that do not agree:", *wrong]) if wrong else "All losses agree.")
-    record = {"machine": machine(given.threads), "models": titles, "results": results}
-    for path in [given.json, RECORD if given.keep else None]:
-        if path is not None:
-            path.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
     if given.keep:
-        drawn(results, titles, PICTURE)
+        kept = json.loads(RECORD.read_text(encoding="utf-8"))
+        drawn(kept["results"], kept["models"], PICTURE)
     sys.exit(bool(wrong))
 
 
