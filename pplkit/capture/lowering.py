@@ -33,6 +33,7 @@ from torch._inductor.codegen.wrapper import PythonWrapperCodegen
 from torch._inductor.cpp_builder import CppTorchOptions, get_cpp_compiler
 from torch._inductor.debug import DebugContext
 from torch._inductor.decomposition import select_decomp_table
+from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
 from torch._inductor.graph import GraphLowering
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -58,29 +59,31 @@ def main(request: str, target: str) -> int:
         target: the library's file.
     """
     gc.disable()  # this process is soon over
-    file = sys.stdin.readline().rstrip("\n") if request == "-" else request
-    if not file:
-        return 1  # whoever was about to ask has thought better of it, or is no more
-    told = Path(file).read_text(encoding="utf-8")
     written = Path(target).with_suffix(".cpp")
+    with config.patch({"cpp.vec_isa_ok": True}):  # to try it takes longer than to compile
+        headers = _Headers(written.parent)
     try:
-        with config.patch({"cpp.vec_isa_ok": True}):  # to try it takes longer than to compile
-            built = _built(json.loads(told), written, target, lean=True)
+        file = sys.stdin.readline().rstrip("\n") if request == "-" else request
+        if not file:
+            return 1  # whoever was about to ask has thought better of it, or is no more
+        step = json.loads(Path(file).read_text(encoding="utf-8"))
+        with config.patch({"cpp.vec_isa_ok": True}):
+            written.write_text(source(step), encoding="utf-8")
+            built = _compiled([*command(written, target), *headers.words()])
         if built.returncode:  # not with these headers; or the compiler lacks what the processor has
             cpu_vec_isa.valid_vec_isa_list.cache_clear()
-            built = _built(json.loads(told), written, target, lean=False)
+            written.write_text(source(step), encoding="utf-8")
+            built = _compiled(command(written, target))
     except NoKernel as fault:
         print(fault)
         return NO_KERNEL
+    finally:
+        headers.stop()
     print(built.stderr, file=sys.stderr)
     return built.returncode
 
 
-def _built(step: dict, written: Path, target: str, lean: bool) -> subprocess.CompletedProcess:
-    written.write_text(source(step), encoding="utf-8")
-    words = command(written, target)
-    if lean and LEAN_FOR in words:
-        words.append(f"-I{_lean(written.parent)}")
+def _compiled(words: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
@@ -89,6 +92,36 @@ def _built(step: dict, written: Path, target: str, lean: bool) -> subprocess.Com
 LEAN_FOR = "-DCPU_CAPABILITY_AVX2"
 LEAN = ["x86gprintrin", "mmintrin", "xmmintrin", "emmintrin", "pmmintrin", "tmmintrin"]
 LEAN += ["smmintrin", "wmmintrin", "avxintrin", "avx2intrin", "fmaintrin", "f16cintrin"]
+
+
+HEADERS = "#include <torch/csrc/inductor/cpp_prefix.h>\n#include <complex>\n#include <cstring>\n"
+
+
+class _Headers:
+    """What all steps include, read by the compiler while there is no step yet: that takes as long
+    as to compile one.
+    """
+
+    def __init__(self, place: Path):
+        self._file = place / "prefix.h"
+        self._file.write_text(HEADERS, encoding="utf-8")
+        made = self._file.with_suffix(".h.gch")
+        first, _, *flags = command(self._file, str(made))
+        flags = [word for word in flags if not word.startswith(("-l", "-L", "-shared"))]
+        self._lean = [f"-I{_lean(place)}"] if LEAN_FOR in flags else []
+        words = [first, "-x", "c++-header", str(self._file), *flags, *self._lean]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(words, **quiet)
+
+    def words(self) -> list[str]:
+        """How the compiler is told of them: nothing is lost where it could not read them."""
+        well = self._process.wait() == 0
+        return [*self._lean, *(["-include", str(self._file)] if well else [])]
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
 
 
 def _lean(place: Path) -> Path:
@@ -141,6 +174,24 @@ def _in_parts(kernel: Any, reduction: str, dtype: torch.dtype, use_scalar: bool)
     return V.graph.sizevars.optimization_hint(count) > 4096
 
 
+def _upright(order: Any) -> Any:
+    """In memory, columns that are fewer than a processor's lane has places lie one after the other:
+    a loop over many rows then takes a lane full of them at a time.
+    """
+
+    def fill_order(buffer: ir.ComputedBuffer) -> Any:
+        sizes = buffer.get_size() if isinstance(buffer.layout, ir.FlexibleLayout) else []
+        rows = max((i for i, n in enumerate(sizes) if not n.is_Integer), default=None)
+        if rows is None or not 1 < math.prod(int(n) for n in sizes[rows + 1 :]) <= _NARROW:
+            return order(buffer)
+        return [*range(rows, -1, -1), *range(len(sizes) - 1, rows, -1)]
+
+    return fill_order
+
+
+_NARROW = 16
+
+
 def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     """Inductor's kernels for a step, the order in which they run, and its names of the sizes."""
     mode, inputs, names = _stand_ins(step)
@@ -157,6 +208,7 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
         _first_of_sorted(graph.graph)
     common.init_backend_registration()
     CppKernel.need_use_acc_helper = _in_parts
+    ir.ComputedBuffer.get_fill_order = _upright(ir.ComputedBuffer.get_fill_order)
     common.device_codegens["cpu"] = common.DeviceCodegen(CppScheduling, _Plan, None, None)
     settings = {"cpp_wrapper": False, "graph_partition": False, "size_asserts": False}
     with DebugContext(), V.set_fake_mode(mode), config.patch(settings):
@@ -164,11 +216,18 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
             lowering = GraphLowering(graph, inputs, mode.shape_env, is_inference=True)
             with V.set_graph_handler(lowering):
                 lowering.run(*inputs)
+                _one_for_all()
                 try:
                     lowering.codegen()
                 except _Planned as done:
                     return lowering, done.args[0], names
     raise NoKernel("Inductor has written no plan")
+
+
+def _one_for_all() -> None:
+    """Of this there is one object, made anew whenever it is asked for: an eighth of all time."""
+    DtypePropagationOpsHandler()
+    DtypePropagationOpsHandler.__init__ = lambda _: None
 
 
 # Products, as a loop takes them best. Inductor's own forms look whether sizes are small, and a plan
@@ -274,7 +333,7 @@ class Evaluation:
         self.kernels: list[str] = []
         self.buffers: list[str] = []
         self.calls: list[str] = []
-        self.headers = {"#include <complex>\n#include <cstring>\n"}
+        self.headers = {HEADERS}
         for line in plan.lines:
             write = getattr(self, f"write_{type(line).__name__}", None)
             if write is None:

@@ -13,7 +13,25 @@ def real(z):
     return torch.view_as_real(z).clone()
 
 
+def narrow(x, *few):
+    """Rows as many as there are numbers, each of a few columns."""
+    columns = torch.linspace(-1, 2, few[-1]).to(x) * torch.ones(few).to(x)
+    return (x.reshape(-1, *[1] * len(few)) - columns).exp()
+
+
 OPERATIONS = {
+    # a few columns, which lie one after the other in memory
+    "narrow": lambda x, m, k: narrow(x, 3) / narrow(x, 3).sum(0),
+    "narrow logsumexp": lambda x, m, k: narrow(x, 3).logsumexp(-1),
+    "narrow product": lambda x, m, k: narrow(x, 3) @ narrow(x, 3).mT,
+    "narrow product with few": lambda x, m, k: narrow(x, 3).softmax(-1) @ m[:3, :2],
+    "narrow in a row": lambda x, m, k: narrow(x, 3).softmax(-1).reshape(-1).cumsum(0),
+    "narrow running": lambda x, m, k: narrow(x, 3).softmax(0).cumsum(1),
+    "narrow sorted": lambda x, m, k: narrow(x, 3).softmax(-1).sort(dim=0).values,
+    "narrow picked": lambda x, m, k: narrow(x, 3).softmax(-1)[k, k % 3],
+    "narrow turned": lambda x, m, k: narrow(x, 3).log_softmax(0).mT.contiguous(),
+    "narrow matrices": lambda x, m, k: narrow(x, 2, 3) @ narrow(x, 2, 3).softmax(-1).mT,
+    "narrow stacks": lambda x, m, k: narrow(x, 2, 3).softmax(0).sum(1),
     # running and sorted
     "logcumsumexp": lambda x, m, k: x.logcumsumexp(0),
     "cumsum": lambda x, m, k: x.cumsum(0),
