@@ -51,6 +51,8 @@ svg => {
       const add = (px, py) => { const p = at(shape, px, py);
         entry.points.push([x ? x.of(p.x) : p.x, y ? y.of(p.y) : p.y]); };
       if (kind === 'symbol') add(0, 0);
+      else if (kind === 'rect') { const b = shape.getBBox();  // a surface has a thousand of them
+        for (const [i, j] of [[0, 0], [1, 0], [1, 1], [0, 1]]) add(b.x + i * b.width, b.y + j * b.height); }
       else { const length = shape.getTotalLength(), steps = Math.min(800, Math.max(1, Math.ceil(length)));
         for (let i = 0; i <= steps; i++) { const p = shape.getPointAtLength(length * i / steps); add(p.x, p.y); } }
       found.push(entry);
@@ -58,6 +60,11 @@ svg => {
   }
   return found;
 }
+"""
+# All that is drawn, as it is written there: for asking whether it changed, again and again.
+_PATHS = """
+svg => [...svg.querySelectorAll('g[class*="mark-"] > *')].map(shape =>
+  ['d', 'transform', 'x2', 'y2', 'stroke', 'fill', 'style'].map(name => shape.getAttribute(name) ?? '').join('|'))
 """
 
 
@@ -107,7 +114,7 @@ class Figure:
             lambda: self.root.get_attribute("data-state") == "ready", "the figure is ready"
         )
         if not self.drawn:
-            self.wait_until(lambda: self.shapes() != [], "the figure has drawn something")
+            self.wait_until(lambda: self.picture() != [], "the figure has drawn something")
 
     @property
     def drawn(self) -> bool:
@@ -175,12 +182,12 @@ class Figure:
             for r in raw
         ]
 
-    def picture(self) -> list[tuple]:
+    def picture(self) -> list:
         """All that is drawn, for asking whether it changed."""
         if self.drawn:
             shown = self.root.locator(".pplkit-frame, .pplkit-caption")
             return [(part.inner_html(),) for part in shown.all()]
-        return [(s.d, s.place, s.stroke, s.fill) for s in self.shapes()]
+        return self.root.locator(".pplkit-chart svg").first.evaluate(_PATHS)
 
     def wait_for_change(self, before, what: str):
         """Wait until the picture is another than `before`, an earlier `picture()`."""

@@ -183,6 +183,29 @@ def test_in_a_book_a_display_carries_what_the_page_needs(monkeypatch):
     assert data["text/html"].count("</script>") == 1
 
 
+def test_a_figure_of_the_course_is_made_once_for_all_pages_of_a_book(monkeypatch, tmp_path):
+    monkeypatch.setenv(publish.VARIABLE, str(tmp_path))
+    one, other = pplwidgets.plate_explorer(), pplwidgets.plate_explorer()
+    other.plate_size = 3
+    first = publish.published(one)
+    (kept,) = tmp_path.iterdir()
+    with monkeypatch.context() as no:
+        no.setattr(publish, "_programs", None)  # nothing is captured again
+        again = publish.published(other)
+    assert (again.files, again.contract) == (first.files, first.contract)
+    assert again.page["programs"] == first.page["programs"] != []
+    assert again.page["first"] != first.page["first"]
+    assert publish._made_before(other) == kept
+    same, others = pplwidgets.beta_bernoulli(), pplwidgets.beta_bernoulli(observed=(0, 0, 1))
+    assert None is not publish._made_before(same) != publish._made_before(others) is not None
+
+
+def test_a_function_of_the_authors_own_is_never_taken_for_another(monkeypatch, tmp_path):
+    monkeypatch.setenv(publish.VARIABLE, str(tmp_path))
+    made = publish.published(make(drawn, n=(1, 4), scale=(0.5, 2.0)))
+    assert made.page["programs"] and not [*tmp_path.iterdir()]
+
+
 def model(name, **state):
     return {"model_name": name, "state": state}
 

@@ -17,11 +17,14 @@ import json
 import logging
 import math
 import os
+import pickle
 import random
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
     from .figure import LiveFigure
 
 WAYS = ("graph", "table", "picture")
-VARIABLE = "PPLWIDGETS_BOOK"  # set, in the environment of a kernel, while a book is built
+# Set, in the environment of a kernel, while a book is built: a folder of that build alone.
+VARIABLE = "PPLWIDGETS_BOOK"
 MIME = "application/vnd.pplwidgets.figure+json"
 VERSION = 1
 TOLERANCE = 1e-4  # |page - torch| <= TOLERANCE * (1 + |torch|)
@@ -105,11 +109,18 @@ def published(figure: LiveFigure) -> Published:
     try:
         with _quiet():
             made.page = _page(figure)
+            known = _made_before(figure)
+            if known is not None and known.is_file():
+                page, made.files, made.contract = pickle.loads(known.read_bytes())
+                made.page.update(page)
+                return made
             if figure.publish == "table":
                 _add_table(figure, made)
             else:
                 _add_programs(figure, made)
             _add_contract(figure, made)
+            if known is not None:
+                _remember(known, made)
     except (Unpublished, PplkitError, ImportError) as fault:
         return Published(trouble=str(fault))
     except Exception as fault:  # exporters raise of all kinds; the book goes on with a picture
@@ -128,6 +139,56 @@ def _quiet():
             yield
     finally:
         logging.disable(level)
+
+
+# -- once for all pages ----------------------------------------------------------------------------
+
+
+def _made_before(figure: LiveFigure) -> Path | None:
+    """Where the programs of a figure of ours are kept while one book is built, for all pages that
+    show it; None for a figure whose function is not known to be the same on another page.
+    """
+    folder = os.environ.get(VARIABLE, "")
+    shifting = any(made.kind in ("number", "text") for made in _controls(figure))
+    if figure.publish != "graph" or shifting or not os.path.isdir(folder):
+        return None
+    controls = [made.describe() for made in _controls(figure)]
+    try:
+        told = repr((_fingerprint(figure._fn), controls))
+    except TypeError:
+        return None
+    return Path(folder, f"{hashlib.sha256(told.encode()).hexdigest()}.figure")
+
+
+def _fingerprint(part: Any) -> Any:
+    """What tells a function of this package, with all that it closes over, from others.
+
+    Raises:
+        TypeError: that cannot be told.
+    """
+    if part is None or isinstance(part, (bool, int, float, str)):
+        return part
+    if isinstance(part, Tensor):
+        return str(part.dtype), tuple(part.shape), part.tolist()
+    if isinstance(part, (tuple, list)):
+        return [_fingerprint(each) for each in part]
+    if isinstance(part, dict):
+        return [(_fingerprint(key), _fingerprint(value)) for key, value in part.items()]
+    ours = getattr(part, "__module__", "").partition(".")[0] in (__package__, "pplkit")
+    if ours and isinstance(part, type):
+        return part.__module__, part.__qualname__
+    if ours and isinstance(part, FunctionType):
+        held = [cell.cell_contents for cell in part.__closure__ or ()]
+        kept = _fingerprint([*held, part.__defaults__, part.__kwdefaults__])
+        return part.__module__, part.__qualname__, kept
+    raise TypeError(f"{part!r} may be another on another page")
+
+
+def _remember(place: Path, made: Published) -> None:
+    page = {name: made.page[name] for name in ("programs", "failing")}
+    new = place.with_suffix(f".{os.getpid()}")
+    new.write_bytes(pickle.dumps((page, made.files, made.contract)))
+    new.replace(place)  # in one move: kernels of several pages may be at it
 
 
 # -- what every page reads -------------------------------------------------------------------------

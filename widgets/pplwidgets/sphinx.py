@@ -18,6 +18,7 @@ import html
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ _LINKS = ("LinkModel", "DirectionalLinkModel")
 
 def setup(app) -> dict:
     """Called by Sphinx."""
-    os.environ[VARIABLE] = "1"  # kernels that run the notebooks inherit it
+    once = tempfile.TemporaryDirectory(prefix="pplwidgets-", ignore_cleanup_errors=True)
+    os.environ[VARIABLE] = once.name  # kernels that run the notebooks inherit it
+    app.connect("build-finished", lambda *_: once.cleanup())
     app.connect("config-inited", _configure)
     app.connect("doctree-resolved", _place_figures)
     app.connect("html-page-context", _keep_live_state, priority=900)
