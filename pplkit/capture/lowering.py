@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sympy import sympify
 from torch._dynamo.source import ConstantSource
 from torch._functorch.compile_utils import fx_graph_cse
 from torch._inductor import config, cpu_vec_isa, ir
@@ -181,6 +182,7 @@ def _upright(order: Any) -> Any:
 
     def fill_order(buffer: ir.ComputedBuffer) -> Any:
         sizes = buffer.get_size() if isinstance(buffer.layout, ir.FlexibleLayout) else []
+        sizes = [sympify(n) for n in sizes]
         rows = max((i for i, n in enumerate(sizes) if not n.is_Integer), default=None)
         if rows is None or not 1 < math.prod(int(n) for n in sizes[rows + 1 :]) <= _NARROW:
             return order(buffer)
