@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sympy import sympify
 from torch._dynamo.source import ConstantSource
 from torch._functorch.compile_utils import fx_graph_cse
 from torch._inductor import config, cpu_vec_isa, ir
@@ -182,8 +181,8 @@ def _upright(order: Any) -> Any:
 
     def fill_order(buffer: ir.ComputedBuffer) -> Any:
         sizes = buffer.get_size() if isinstance(buffer.layout, ir.FlexibleLayout) else []
-        sizes = [sympify(n) for n in sizes]
-        rows = max((i for i, n in enumerate(sizes) if not n.is_Integer), default=None)
+        dynamic = [i for i, n in enumerate(sizes) if not (isinstance(n, int) or n.is_Integer)]
+        rows = max(dynamic, default=None)
         if rows is None or not 1 < math.prod(int(n) for n in sizes[rows + 1 :]) <= _NARROW:
             return order(buffer)
         return [*range(rows, -1, -1), *range(len(sizes) - 1, rows, -1)]

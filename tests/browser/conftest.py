@@ -70,7 +70,7 @@ def page(new_page):
 
 
 def _page_maker(chromium):
-    contexts = []
+    opened = []
 
     def make(**options):
         context = chromium.new_context(
@@ -84,16 +84,16 @@ def _page_maker(chromium):
         context.set_default_timeout(PATIENCE)
         context.set_default_navigation_timeout(PATIENCE)
         watch = Watch().attach(context)
-        contexts.append(context)
+        opened.append((context, watch))
         _watches.append(watch)
         page = context.new_page()
         page.watch = watch
         return page
 
     yield make
-    mine = [page.watch for context in contexts for page in context.pages[:1]]
-    for context in contexts:
+    for context, _ in opened:
         context.close()
+    mine = [watch for _, watch in opened]
     _watches[:] = [watch for watch in _watches if watch not in mine]
     _no_news(mine)
 

@@ -59,6 +59,9 @@ class Notebook:
     @classmethod
     def open(cls, page: Page, lab, path: str, workspace: str) -> Notebook:
         """Open `path` in JupyterLab on `page` and wait until its kernel is idle."""
+        # JupyterLab asks for the list of kernels now and then, and jupyter_server fails while one of
+        # them is being started, which has no `last_activity` yet. Harmless: the page asks again.
+        page.watch.expect(r"^status: 500 \S+/api/kernels\?\d+ ")
         page.goto(lab.page_url(path, workspace), timeout=LIMIT, wait_until="domcontentloaded")
         page.wait_for_function("window.jupyterapp !== undefined", timeout=LIMIT)
         self = cls(page)
@@ -101,6 +104,11 @@ class Notebook:
             "() => {" + _IN_FRONT + " return session.restartKernel().then(() => null); }"
         )
         self.wait_idle()
+
+    def close(self):
+        """End the kernel, and close the page."""
+        self.page.evaluate("() => {" + _IN_FRONT + " return session.shutdown().then(() => null); }")
+        self.page.context.close()
 
     def command(self, name: str, limit: int = LIMIT):
         """Run one of JupyterLab's commands and wait until it is done."""

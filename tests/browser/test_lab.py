@@ -40,7 +40,9 @@ class Open:
 @pytest.fixture(scope="module")
 def ran(request, open_shared_notebook):
     """The notebook that the test's parameter names, run once for all tests that ask for it."""
-    return Open(open_shared_notebook(request.param))
+    opened = Open(open_shared_notebook(request.param))
+    yield opened
+    opened.notebook.close()
 
 
 def on(paths):
