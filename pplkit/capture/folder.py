@@ -6,13 +6,21 @@ written is never loaded.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
+import signal
 import stat
+import subprocess
 import sys
+import tempfile
+import weakref
 from pathlib import Path
 
 
+# What the C++ of every step includes.
+HEADERS = "#include <torch/csrc/inductor/cpp_prefix.h>\n#include <complex>\n#include <cstring>\n"
 NO_KERNEL = 3  # the compiling process's exit status: an operation that a loop cannot hold
 
 
@@ -83,3 +91,66 @@ def note(digest: str) -> None:
             (place / f"{digest}.seen").touch(mode=0o600)
     except OSError:
         pass  # a full or read-only folder
+
+
+# -- the process that compiles ---------------------------------------------------------------------
+
+
+class Compiler:
+    """A process that compiles one step: it imports what it needs before there is a step to compile.
+
+    Raises:
+        NotCompiled: there is no compiler.
+    """
+
+    def __init__(self):
+        compiler()
+        self._work = tempfile.TemporaryDirectory(prefix="pplkit-", ignore_cleanup_errors=True)
+        place = Path(self._work.name)
+        self.code, self.said = place / "step.so", place / "said"
+        home = str(Path(__file__).resolve().parents[2])
+        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONIOENCODING": "utf-8",
+            "TORCHINDUCTOR_CACHE_DIR": str((kept() or place) / "inductor"),
+        }
+        words = [sys.executable, "-m", "pplkit.capture.compiling", "-", str(self.code)]
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env=env,
+                start_new_session=True,  # an interrupt is for us; we end it ourselves
+            )
+        self.owner = os.getpid()  # a copy of this process has no child of ours
+        self._finalizer = weakref.finalize(self, _ended, self.process, self._work, self.owner)
+
+    def ask(self, request: dict) -> None:
+        """Begin to compile; nothing waits here, whatever the other process is doing."""
+        asked = self.code.with_name("step.json")
+        asked.write_text(json.dumps(request), encoding="utf-8")
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as told:
+            told.write(f"{asked}\n".encode())  # if it has ended, what it has said tells why
+
+    def stop(self) -> None:
+        """End it."""
+        self._finalizer()
+
+
+def _ended(process: subprocess.Popen, work: tempfile.TemporaryDirectory, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a copy of the process that it belongs to
+    if process.poll() is None:
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
+        else:
+            process.kill()
+    process.wait()
+    if process.stdin is not None and not process.stdin.closed:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    work.cleanup()

@@ -4,33 +4,27 @@ Inductor makes a few loops over data of hundreds of operations, parameter update
 would write around them, one tensor at a time, costs more than a small model's whole step; so the
 loop over the steps is written here, on buffers that are taken once.
 
-This module is a program, `python -m pplkit.capture.lowering request.json target`: importing
-Inductor takes seconds and changes torch for the whole process, so it has a process of its own.
+Importing Inductor takes seconds and changes torch for the whole process, so this runs in a process of
+its own (`compiling`).
 """
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import math
 import operator
 import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch._dynamo.source import ConstantSource
 from torch._functorch.compile_utils import fx_graph_cse
-from torch._inductor import config, cpu_vec_isa, ir
+from torch._inductor import config, ir
 from torch._inductor.codegen import common
 from torch._inductor.codegen.cpp import CppKernel, CppScheduling
 from torch._inductor.codegen.cpp_utils import DTYPE_TO_CPP, cexpr
 from torch._inductor.codegen.wrapper import PythonWrapperCodegen
-from torch._inductor.cpp_builder import CppTorchOptions, get_cpp_compiler
 from torch._inductor.debug import DebugContext
 from torch._inductor.decomposition import select_decomp_table
 from torch._inductor.dtype_propagation import DtypePropagationOpsHandler
@@ -40,7 +34,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, statically_known_true
 
-from .folder import NO_KERNEL
+from .folder import HEADERS
 
 
 class NoKernel(Exception):
@@ -49,102 +43,6 @@ class NoKernel(Exception):
 
 class _NoForm(Exception):
     """A form of our own does not cover these arguments."""
-
-
-def main(request: str, target: str) -> int:
-    """Write the step of `request` as a shared library; what it is called with goes beside it.
-
-    Args:
-        request: a file; "-": its name comes on standard input, once there is a request.
-        target: the library's file.
-    """
-    gc.disable()  # this process is soon over
-    written = Path(target).with_suffix(".cpp")
-    with config.patch({"cpp.vec_isa_ok": True}):  # to try it takes longer than to compile
-        headers = _Headers(written.parent)
-    try:
-        file = sys.stdin.readline().rstrip("\n") if request == "-" else request
-        if not file:
-            return 1  # whoever was about to ask has thought better of it, or is no more
-        step = json.loads(Path(file).read_text(encoding="utf-8"))
-        with config.patch({"cpp.vec_isa_ok": True}):
-            written.write_text(source(step), encoding="utf-8")
-            built = _compiled([*command(written, target), *headers.words()])
-        if built.returncode:  # not with these headers; or the compiler lacks what the processor has
-            cpu_vec_isa.valid_vec_isa_list.cache_clear()
-            written.write_text(source(step), encoding="utf-8")
-            built = _compiled(command(written, target))
-    except NoKernel as fault:
-        print(fault)
-        return NO_KERNEL
-    finally:
-        headers.stop()
-    print(built.stderr, file=sys.stderr)
-    return built.returncode
-
-
-def _compiled(words: list[str]) -> subprocess.CompletedProcess:
-    return subprocess.run(words, check=False, capture_output=True, text=True)
-
-
-# Of GCC's intrinsics, those that an AVX2 processor has: the others take a third of the compiler's
-# time. A compiler that does not know these headers is called again without them.
-LEAN_FOR = "-DCPU_CAPABILITY_AVX2"
-LEAN = ["x86gprintrin", "mmintrin", "xmmintrin", "emmintrin", "pmmintrin", "tmmintrin"]
-LEAN += ["smmintrin", "wmmintrin", "avxintrin", "avx2intrin", "fmaintrin", "f16cintrin"]
-
-
-HEADERS = "#include <torch/csrc/inductor/cpp_prefix.h>\n#include <complex>\n#include <cstring>\n"
-
-
-class _Headers:
-    """What all steps include, read by the compiler while there is no step yet: that takes as long
-    as to compile one.
-    """
-
-    def __init__(self, place: Path):
-        self._file = place / "prefix.h"
-        self._file.write_text(HEADERS, encoding="utf-8")
-        made = self._file.with_suffix(".h.gch")
-        first, _, *flags = command(self._file, str(made))
-        flags = [word for word in flags if not word.startswith(("-l", "-L", "-shared"))]
-        self._lean = [f"-I{_lean(place)}"] if LEAN_FOR in flags else []
-        words = [first, "-x", "c++-header", str(self._file), *flags, *self._lean]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(words, **quiet)
-
-    def words(self) -> list[str]:
-        """How the compiler is told of them: nothing is lost where it could not read them."""
-        well = self._process.wait() == 0
-        return [*self._lean, *(["-include", str(self._file)] if well else [])]
-
-    def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-
-
-def _lean(place: Path) -> Path:
-    """A folder whose `immintrin.h` is short."""
-    lines = ["#ifndef _IMMINTRIN_H_INCLUDED", "#define _IMMINTRIN_H_INCLUDED"]
-    lines += [*(f"#include <{name}.h>" for name in LEAN), "#endif", ""]
-    (place / "lean").mkdir(exist_ok=True)
-    (place / "lean" / "immintrin.h").write_text("\n".join(lines), encoding="utf-8")
-    return place / "lean"
-
-
-def command(written: Path, target: str) -> list[str]:
-    """How the compiler is called."""
-    o = CppTorchOptions(vec_isa=cpu_vec_isa.pick_vec_isa())
-    words = [f"-{w}" for w in o.get_cflags() if not re.fullmatch("g[0-9]?", w)]
-    words += [f"-D{w.strip()}" for w in o.get_definitions()]
-    words += [f"-I{shlex.quote(w)}" for w in o.get_include_dirs()]
-    words += [*o.get_passthrough_args(), *o.get_ldflags()]
-    words += [f"-L{shlex.quote(w)}" for w in o.get_libraries_dirs()]
-    words += [f"-l{w}" for w in o.get_libraries()]
-    words = [w if w.startswith("-") else f"-{w}" for w in words if w.strip("- ")]
-    flags = shlex.split(" ".join(words))
-    return [get_cpp_compiler(), str(written), "-shared", "-fPIC", "-w", "-o", target, *flags]
 
 
 # -- from a graph to kernels -----------------------------------------------------------------------
@@ -1169,7 +1067,3 @@ _LEFT_TO_TORCH = {
     "aten.cumprod.default": _running("running_product"),
     "aten._linalg_check_errors.default": _all_factored,
 }
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))

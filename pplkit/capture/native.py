@@ -6,19 +6,16 @@ anybody else could have written is never loaded.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import itertools
 import json
 import os
 import platform
-import signal
 import stat
 import subprocess
 import sys
 import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .folder import NO_KERNEL, NotCompiled, compiler
+from .folder import NO_KERNEL, Compiler, NotCompiled, compiler
 from .folder import kept as _kept
 from .folder import private as _private
 from .program import Program, evaluated
@@ -161,9 +158,12 @@ def _machine() -> str:
         flags = next(line for line in flags.splitlines() if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         flags = platform.processor()
-    own = Path(__file__).with_name("lowering.py").read_text(encoding="utf-8")
-    told = [torch.__version__, sys.platform, platform.machine(), flags, own]
-    return "\n".join([*told, _compiler_version()])
+    own = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _MAKERS]
+    told = [torch.__version__, sys.platform, platform.machine(), flags]
+    return "\n".join([*told, *own, _compiler_version()])
+
+
+_MAKERS = ("lowering.py", "compiling.py", "trajectory.py", "trajectory.cpp")
 
 
 @cache
@@ -203,51 +203,6 @@ def _file(place: Path, step: Step) -> Path:
 
 
 # -- compiling -------------------------------------------------------------------------------------
-
-
-class Compiler:
-    """A process that compiles one step: it imports what it needs before there is a step to compile.
-
-    Raises:
-        NotCompiled: there is no compiler.
-    """
-
-    def __init__(self):
-        compiler()
-        self._work = tempfile.TemporaryDirectory(prefix="pplkit-", ignore_cleanup_errors=True)
-        place = Path(self._work.name)
-        self.code, self.said = place / "step.so", place / "said"
-        home = str(Path(__file__).resolve().parents[2])
-        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "PYTHONIOENCODING": "utf-8",
-            "TORCHINDUCTOR_CACHE_DIR": str((_kept() or place) / "inductor"),
-        }
-        words = [sys.executable, "-m", "pplkit.capture.lowering", "-", str(self.code)]
-        with self.said.open("wb") as said:
-            self.process = subprocess.Popen(
-                words,
-                stdin=subprocess.PIPE,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                env=env,
-                start_new_session=True,  # an interrupt is for us; we end it ourselves
-            )
-        self.owner = os.getpid()  # a copy of this process has no child of ours
-        self._finalizer = weakref.finalize(self, _ended, self.process, self._work, self.owner)
-
-    def ask(self, request: dict) -> None:
-        """Begin to compile; nothing waits here, whatever the other process is doing."""
-        asked = self.code.with_name("step.json")
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        with contextlib.suppress(BrokenPipeError), self.process.stdin as told:
-            told.write(f"{asked}\n".encode())  # if it has ended, what it has said tells why
-
-    def stop(self) -> None:
-        """End it."""
-        self._finalizer()
 
 
 class Compilation:
@@ -325,21 +280,6 @@ class Compilation:
         except OSError:
             return None  # a full or read-only folder: it serves this process
         return found(self.step)
-
-
-def _ended(process: subprocess.Popen, work: tempfile.TemporaryDirectory, owner: int) -> None:
-    if os.getpid() != owner:
-        return  # a copy of the process that it belongs to
-    if process.poll() is None:
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)  # what it has started, too
-        else:
-            process.kill()
-    process.wait()
-    if process.stdin is not None and not process.stdin.closed:
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-    work.cleanup()
 
 
 # -- running ---------------------------------------------------------------------------------------

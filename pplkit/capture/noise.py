@@ -54,6 +54,10 @@ class GivenNoise(TorchDispatchMode):
         # For a run of SVI inside: whether it is being recorded; whether nobody looks at its end.
         self.records = self.brief = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # torch would import its compiler at the first draw: seconds
+
     def __enter__(self):
         self._token = NOISE_GIVEN.set(True)
         return super().__enter__()

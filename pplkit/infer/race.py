@@ -121,9 +121,6 @@ class Race:
 
     def _bind(self, capturing: bool) -> None:
         """Find the program's graph, or capture it, and put this run's tensors into it."""
-        from ..capture.native import Compiler
-        from .compiled import Native, Remembered
-
         svi, store, (args, kwargs) = self._svi, self._store, self._given
         known = recall(self._identity) if self._identified() else None
         if isinstance(known, str):
@@ -133,10 +130,12 @@ class Race:
             raise NotCompiled(why)
         bound, compiler = known and known.bound(svi, store, args, kwargs), None
         if bound is None and capturing:
-            known = Remembered() if known is None else known
             if self._identity is None or not folder.noted(self._identity.digest):
-                compiler = Compiler()  # what it imports takes as long as a capture
+                compiler = folder.Compiler()  # what it imports takes as long as a capture
             try:
+                from .compiled import Remembered  # takes two seconds to import
+
+                known = Remembered() if known is None else known
                 self._capture(known, args, kwargs)
                 bound = known.bound(svi, store, args, kwargs)
                 if bound is None:
@@ -146,6 +145,8 @@ class Race:
                     compiler.stop()
                 raise
         if bound is not None:
+            from .compiled import Native
+
             self._native = Native(svi, bound, compiler)
 
     def _capture(self, known: Remembered, args: tuple, kwargs: dict) -> None:

@@ -91,8 +91,24 @@ def test_the_design_names_rooms_that_exist():
     }
 
 
+RUNS = """
+import torch, pplkit, pplkit.distributions as dist
+from pplkit.infer import SVI, Predictive, Trace_ELBO
+from pplkit.infer.autoguide import AutoNormal
+def model(x):
+    loc, scale = pplkit.sample("loc", dist.Normal(0.0, 1.0)), pplkit.sample("scale", dist.Gamma(2.0, 1.0))
+    with pplkit.plate("n", len(x)):
+        pplkit.sample("x", dist.Normal(loc, scale), obs=x)
+guide, x = AutoNormal(model), torch.zeros(10)
+svi = SVI(model, guide, pplkit.optim.Adam({"lr": 0.01}), Trace_ELBO())
+svi.step(x)
+svi.run(3, x)
+Predictive(model, guide=guide, num_samples=3)(x)
+"""
+
+
 def modules_after(statement: str) -> set[str]:
-    """The top-level modules that a fresh interpreter holds after `statement`."""
+    """The modules that a fresh interpreter holds after `statement`."""
     ended = subprocess.run(
         [sys.executable, "-c", f"import sys, json\n{statement}\nprint(json.dumps([*sys.modules]))"],
         cwd=ROOT,
@@ -100,16 +116,25 @@ def modules_after(statement: str) -> set[str]:
         capture_output=True,
         encoding="utf-8",
     )
-    return {name.partition(".")[0] for name in json.loads(ended.stdout.splitlines()[-1])}
+    return set(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def packages_after(statement: str) -> set[str]:
+    return {name.partition(".")[0] for name in modules_after(statement)}
 
 
 def test_importing_pplkit_brings_nothing_that_torch_does_not():
-    beyond = modules_after("import pplkit") - modules_after(
+    beyond = packages_after("import pplkit") - packages_after(
         "import torch, torch.distributions, torch.func"
     )
     assert {name for name in beyond if name not in sys.stdlib_module_names} == {"pplkit"}
 
 
+def test_a_few_steps_in_python_bring_no_compiler():
+    """Torch's takes seconds to import, and has ways of its own to come along (a dispatch mode)."""
+    assert not modules_after(RUNS) & {"torch._dynamo", "torch._inductor", "sympy"}
+
+
 def test_importing_pplwidgets_starts_no_notebook_server_and_draws_nothing():
-    brought = modules_after("import pplwidgets")
+    brought = packages_after("import pplwidgets")
     assert not brought & {"jupyterlab", "jupyter_server", "matplotlib", "pyro", "sphinx", "pytest"}
