@@ -35,18 +35,13 @@ def build() -> Path:
     """Builds the book unless text, configuration, engine and widgets are those of the last build.
 
     Returns the folder of the HTML. Every warning is an error: raises `BookFailed`. A build starts
-    from nothing, since a page that is taken over would take its old outputs along and hide its
-    warnings.
+    from nothing but the outputs of notebooks whose cells, and all that they depend on, are as they
+    were: a page that is taken over would hide its warnings.
     """
     with alone(ROOT / "book", "Waiting for another build of the book ..."):
         if not _is_built():
             NOTE.unlink(missing_ok=True)
-            for folder in (
-                HTML,
-                BUILD / ".doctrees",
-                BUILD / ".jupyter_cache",
-                BUILD / "jupyter_execute",
-            ):
+            for folder in (HTML, BUILD / ".doctrees", BUILD / "jupyter_execute"):
                 shutil.rmtree(folder, ignore_errors=True)
             inputs = _inputs()
             _jupyter_book()

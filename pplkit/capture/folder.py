@@ -20,7 +20,8 @@ from pathlib import Path
 
 
 # What the C++ of every step includes.
-HEADERS = "#include <torch/csrc/inductor/cpp_prefix.h>\n#include <complex>\n#include <cstring>\n"
+HEADERS = "#include <torch/csrc/inductor/cpp_prefix.h>\n"
+HEADERS += "#include <complex>\n#include <cstring>\n#include <utility>\n"
 NO_KERNEL = 3  # the compiling process's exit status: an operation that a loop cannot hold
 
 

@@ -105,6 +105,7 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     graph = torch.fx.GraphModule(graph, fx_graph_cse(graph.graph))
     with mode:
         _first_of_sorted(graph.graph)
+    _mark_invariants(graph.graph)
     common.init_backend_registration()
     CppKernel.need_use_acc_helper = _in_parts
     ir.ComputedBuffer.get_fill_order = _upright(ir.ComputedBuffer.get_fill_order)
@@ -112,7 +113,7 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     settings = {"cpp_wrapper": False, "graph_partition": False, "size_asserts": False}
     with DebugContext(), V.set_fake_mode(mode), config.patch(settings):
         with config.patch({"cpp.threads": step["threads"]}):
-            lowering = GraphLowering(graph, inputs, mode.shape_env, is_inference=True)
+            lowering = _Lowering(graph, inputs, mode.shape_env, is_inference=True)
             with V.set_graph_handler(lowering):
                 lowering.run(*inputs)
                 _one_for_all()
@@ -121,6 +122,50 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
                 except _Planned as done:
                     return lowering, done.args[0], names
     raise NoKernel("Inductor has written no plan")
+
+
+class _Lowering(GraphLowering):
+    """Inductor's, but that what is marked is computed by a loop of its own."""
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        made = super().run_node(n)
+        if n.meta.get(_APART):
+            made.realize()
+        return made
+
+
+_APART = "pplkit_apart"
+
+
+def _mark_invariants(graph: torch.fx.Graph) -> None:
+    """Mark what is read by a loop over more than itself, and is costly: fused into that loop it would
+    be computed anew for every lane, as C++ does not know that `exp` of a number is always the same.
+    """
+    costly: set[torch.fx.Node] = set()
+    for node in graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function" or not isinstance(value, torch.Tensor):
+            continue
+        name = getattr(node.target, "__name__", "").partition(".")[0]
+        small = (n for n in node.all_input_nodes if not _grows(n, node))
+        if name in _LIBM or any(n in costly for n in small):
+            costly.add(node)
+    for node in costly:
+        if any(_grows(node, user) for user in node.users):
+            node.meta[_APART] = True
+
+
+def _grows(node: torch.fx.Node, user: torch.fx.Node) -> bool:
+    """Whether a value is read by what is larger."""
+    mine, other = node.meta.get("val"), user.meta.get("val")
+    if not (isinstance(mine, torch.Tensor) and isinstance(other, torch.Tensor)):
+        return False
+    return statically_known_true(other.numel() > mine.numel())
+
+
+_LIBM = {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "pow", "sigmoid", "tanh", "sinh"}
+_LIBM |= {"cosh", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "erf", "erfc", "erfinv"}
+_LIBM |= {"lgamma", "digamma", "special_ndtri", "special_log_ndtr", "softplus", "logaddexp"}
 
 
 def _one_for_all() -> None:
@@ -231,6 +276,7 @@ class Evaluation:
         self.step, self.lowering, self.names = step, lowering, names
         self.kernels: list[str] = []
         self.buffers: list[str] = []
+        self.own: set[str] = set()  # buffers whose memory has no other name
         self.calls: list[str] = []
         self.headers = {HEADERS}
         for line in plan.lines:
@@ -298,6 +344,17 @@ class Evaluation:
         """The first number of an output."""
         return f"{self.outputs[i].pointer}[0]"
 
+    def owns(self, place: _Place) -> bool:
+        """Whether a tensor of some size is all of a buffer that is known by one name, in order, and
+        is one output alone.
+        """
+        stride, dense = 1, place.offset == 0
+        for n, s in zip(reversed(place.size), reversed(place.stride), strict=True):
+            dense, stride = dense and s == stride, stride * n
+        large = not getattr(stride, "is_Integer", True) or int(stride) > _FEW
+        once = [made.name for made in self.outputs].count(place.name) == 1
+        return bool(dense and large and once and place.name in self.own)
+
     def count(self, shape: list) -> str:
         """How many numbers an input of this shape has."""
         known = {name: cexpr(symbol) for name, symbol in self.names.items()}
@@ -321,14 +378,17 @@ class Evaluation:
         count = cexpr(self.lowering.get_allocation_storage_size(line.node))
         place = f"take(room, sizeof({kind}) * ({count}))"
         self.buffers.append(f"{kind}* {line.node.get_name()} = ({kind}*) {place};")
+        self.own.add(line.node.get_name())
 
     def write_ReuseLine(self, line: Any) -> None:
         kind = _kind(line.reused_as.get_dtype())
         new, old = line.reused_as.get_name(), line.node.get_name()
+        self.own.discard(old)
         self.buffers.append(f"{kind}* {new} = ({kind}*) {old};")
 
     def write_ReinterpretLine(self, line: Any) -> None:
         place = _layout(line.layout.view)
+        self.own.discard(place.name)
         kind = _kind(place.dtype)
         self.buffers.append(f"{kind}* {line.reused_as.get_name()} = ({kind}*) {place.pointer};")
 
@@ -415,6 +475,7 @@ class Evaluation:
         self.calls += calls
 
 
+_FEW = 16  # so many numbers are copied sooner than their places are exchanged
 TAKE = """\
 static inline char* take(char*& room, int64_t bytes) {
     char* place = room;
@@ -441,19 +502,22 @@ extern "C" int64_t pplkit_run(
     {guards}
     {inputs}
     {buffers}
+    {homes}
+    int64_t step = 0;
     try {{
-        for (int64_t step = 0; step < steps; step++) {{
+        for (; step < steps; step++) {{
             bool well = true;
             {calls}
-            if (!well || !{ok}) return step;
-            {copies}
+            if (!well || !{ok}) break;
             (({loss_type}*) losses)[step] = {loss};
+            {copies}
             {onward}
         }}
     }} catch (...) {{
-        return -1;
+        step = -1;
     }}
-    return steps;
+    {back}
+    return step;
 }}
 """
 
@@ -464,12 +528,14 @@ def loop(one: Evaluation) -> str:
     """
     carried, rows = one.step["carried"], {*range(*one.step["noise"])}
     rows |= {*range(*one.step.get("rates", (0, 0)))}  # learning rates that follow a schedule
-    copies = _carried_on(one, one.outputs[:carried])
+    homes, copies, back = _carried_on(one, one.outputs[:carried])
     onward = [f"{name} += {one.count(shape)};" for i, name, _, shape in one.tensors() if i in rows]
     written = LOOP.format(
         **one.pieces(),
         ok=one.number(carried + 1),
+        homes=_lines(homes),
         copies=_lines(copies),
+        back=_lines(back),
         loss_type=DTYPE_TO_CPP[one.outputs[carried].dtype],
         loss=one.number(carried),
         onward=_lines(onward),
@@ -477,22 +543,28 @@ def loop(one: Evaluation) -> str:
     return one.before() + written
 
 
-def _carried_on(one: Evaluation, outputs: list[_Place]) -> list[str]:
-    """What a step has made takes the place of what it was made from."""
+def _carried_on(one: Evaluation, outputs: list[_Place]) -> tuple[list[str], list[str], list[str]]:
+    """What a step has made takes the place of what it was made from: statements before all steps,
+    after each, and after the last.
+    """
     tensors, given = one.tensors(), set(one.lowering.graph_inputs)
-    first, then = [], []
+    homes, first, then, back = [], [], [], []
     for (_, name, kind, _), made in zip(tensors, outputs, strict=False):
         if made.name == name:
             continue
+        size = _bytes(made, kind)
         if made.name in given:  # another input, which may itself be about to change
             kept = f"kept_{name}"
-            size = _bytes(made, kind)
             one.buffers.append(f"{kind}* {kept} = ({kind}*) take(room, {size});")
             first.append(_copy(kept, made))
             then.append(f"std::memcpy({name}, {kept}, {size});")
+        elif one.owns(made):  # the two places change roles; the last numbers go home
+            homes.append(f"{kind}* const home_{name} = {name};")
+            then.append(f"std::swap({name}, {made.name});")
+            back.append(f"if ({name} != home_{name}) std::memcpy(home_{name}, {name}, {size});")
         else:
             then.append(_copy(name, made))
-    return first + then
+    return homes, first + then, back
 
 
 def _condition(holds: Any) -> str:

@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import hashlib
 import html
+import importlib.metadata
+import importlib.util
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,45 @@ def _configure(app, config) -> None:
     # A cell that shows a figure makes programs of it, each a matter of seconds.
     if "nb_execution_timeout" in config.values and 0 < config.nb_execution_timeout < _PATIENCE:
         config.nb_execution_timeout = _PATIENCE
+    if "nb_execution_mode" in config.values and config.nb_execution_mode == "cache":
+        room = Path(config.nb_execution_cache_path or Path(app.outdir).parent / ".jupyter_cache")
+        config.nb_execution_cache_path = str(_cache(room, Path(app.srcdir)))
+
+
+def _cache(room: Path, book: Path) -> Path:
+    """Where notebooks are kept that today's engine and widgets have run, on the book's files as
+    they are: a cache of notebooks looks at their cells alone. What others have run goes.
+    """
+    mine = room / f"pplkit-{_run_by(book)}"
+    for other in room.glob("pplkit-*"):
+        if other != mine:
+            shutil.rmtree(other, ignore_errors=True)
+    return mine
+
+
+def _run_by(book: Path) -> str:
+    """A digest of what a notebook's outputs depend on beside its cells."""
+    digest = hashlib.sha256()
+    for module in ("pplkit", "pplwidgets"):
+        home = Path(importlib.util.find_spec(module).origin).parent
+        _add_files(digest, home, lambda path: "__pycache__" not in path.parts)
+    texts = (".ipynb", ".md", ".rst", ".bib")
+    _add_files(digest, book, lambda path: path.suffix not in texts and not _hidden(path))
+    installed = {f"{d.name} {d.version}" for d in importlib.metadata.distributions()}
+    digest.update("\n".join(sorted(installed)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _add_files(digest, home: Path, counts) -> None:
+    for path in sorted(home.rglob("*")):
+        name = path.relative_to(home)
+        if path.is_file() and counts(name):
+            digest.update(f"{name.as_posix()} {path.stat().st_size} ".encode())
+            digest.update(path.read_bytes())
 
 
 # -- figures ---------------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+"""A book that keeps what notebooks gave: text is edited in moments, and nothing old is shown."""
+
+from __future__ import annotations
+
+import nbformat
+
+from tests.browser import small_book
+
+CONFIG = small_book.CONFIG.replace("force", "cache")
+
+
+def test_cells_run_again_when_what_they_depend_on_has_changed(tmp_path):
+    book, ran = tmp_path / "book", tmp_path / "ran"
+    cells = [f"with open({str(ran)!r}, 'a') as file:\n    print('once', file=file)", "40 + 2"]
+    small_book.write(book, CONFIG, page=cells)
+
+    def shown():
+        ended = small_book.build(book)
+        assert ended.returncode == 0, ended.stdout
+        page = (book / "_build" / "html" / "page.html").read_text(encoding="utf-8")
+        assert ">42<" in page
+        return page, ran.read_text().count("once")
+
+    assert shown()[1] == 1
+    notebook = nbformat.read(book / "page.ipynb", 4)
+    notebook.cells[0].source = "# Another heading"
+    nbformat.write(notebook, book / "page.ipynb")
+    page, times = shown()
+    assert "Another heading" in page and times == 1
+    (book / "numbers.csv").write_text("1\n")  # which a cell might read
+    (book / "page.ipynb").touch()
+    assert shown()[1] == 2
+    assert len(list((book / "_build" / ".jupyter_cache").glob("pplkit-*"))) == 1
