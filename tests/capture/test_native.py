@@ -1,5 +1,6 @@
 """Runs of SVI as native code: what they compute, when they compile, and what can go wrong."""
 
+import math
 import os
 import shutil
 import signal
@@ -401,6 +402,41 @@ def test_a_failing_step_is_told_as_in_python():
         told.append((str(caught.value), svi._steps, store["loc"].item()))
     assert told[0][:2] == told[1][:2] and told[0][1] > 10
     assert told[0][2] == pytest.approx(told[1][2], rel=1e-4)
+
+
+def test_large_parameters_are_where_they_belong_after_any_number_of_steps():
+    """What a step carries on changes places with what it came from, and goes home at the end."""
+    x = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
+
+    def model(x, left):
+        left = param("left", left)  # it falls with every step
+        pplkit.factor("down", -left)
+        with plate("data", len(x)):
+            z = sample("z", dist.Normal(0.0, torch.where(left < 0, math.nan, 1.0)))
+            sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x, left):
+        loc = param("loc", lambda: torch.zeros_like(x))
+        with plate("data", len(x)):
+            sample("z", dist.Normal(loc, 0.5))
+
+    def ended(compile, left, steps):
+        store = pplkit.ParamStore()
+        made = optim.SGD({"lr": 0.1, "momentum": 0.5})
+        with handlers.seed(rng_seed=0):
+            svi = SVI(model, guide, made, Trace_ELBO(), params=store)
+            try:
+                svi.run(steps, x, torch.tensor(left, dtype=x.dtype), compile=compile)
+            except errors.PplkitError as fault:
+                return svi._steps, dict(store), str(fault).partition("\n")[0]
+            return svi._steps, dict(store), ""
+
+    for left, steps in [(9.0, 1), (9.0, 2), (9.0, 7), (0.05, 50), (0.3, 50), (0.75, 50), (1.6, 50)]:
+        ours, theirs = ended(True, left, steps), ended(False, left, steps)
+        assert ours[0] == theirs[0] and ours[2] == theirs[2], (left, steps)
+        assert bool(theirs[2]) == (steps == 50)
+        for name, value in theirs[1].items():
+            torch.testing.assert_close(ours[1][name], value, rtol=1e-9, atol=1e-12)
 
 
 def interrupt_here():
