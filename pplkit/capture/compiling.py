@@ -1,4 +1,4 @@
-"""The process that compiles a captured step: `python -m pplkit.capture.compiling request.json target`.
+"""The process that compiles a captured step: `python -m pplkit.capture.compiling request target`.
 
 The compiler reads what all steps include while Inductor is imported and plans: on two processors
 neither waits for the other.

@@ -4,8 +4,8 @@ Inductor makes a few loops over data of hundreds of operations, parameter update
 would write around them, one tensor at a time, costs more than a small model's whole step; so the
 loop over the steps is written here, on buffers that are taken once.
 
-Importing Inductor takes seconds and changes torch for the whole process, so this runs in a process of
-its own (`compiling`).
+Importing Inductor takes seconds and changes torch for the whole process, so this runs in a process
+of its own (`compiling`).
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ _APART = "pplkit_apart"
 
 
 def _mark_invariants(graph: torch.fx.Graph) -> None:
-    """Mark what is read by a loop over more than itself, and is costly: fused into that loop it would
-    be computed anew for every lane, as C++ does not know that `exp` of a number is always the same.
+    """Mark what is costly and read by a loop over more than itself: fused into it, it would be
+    computed anew for every lane, as C++ does not know that `exp` of a number is always the same.
     """
     costly: set[torch.fx.Node] = set()
     for node in graph.nodes:

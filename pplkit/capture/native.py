@@ -163,7 +163,7 @@ def _machine() -> str:
     return "\n".join([*told, *own, _compiler_version()])
 
 
-_MAKERS = ("lowering.py", "compiling.py", "trajectory.py", "trajectory.cpp")
+_MAKERS = ("lowering.py", "compiling.py", "folder.py")
 
 
 @cache
