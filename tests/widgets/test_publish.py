@@ -246,6 +246,23 @@ def test_only_what_a_page_shows_keeps_its_state():
     assert sphinx._live(state, set()) == {}
 
 
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [("box", "let a cell display the figure itself"), ("slider", "make it a control"), ("l1", "")],
+)
+def test_a_figure_that_a_page_cannot_move_is_warned_of(caplog, shown, words):
+    state = {
+        "box": model("VBoxModel", children=["IPY_MODEL_figure"]),
+        "slider": model("FloatSliderModel"),
+        "figure": model("AnyModel", _runtime="..."),
+        "link": model("LinkModel", source=["IPY_MODEL_slider", "value"], target=["IPY_MODEL_figure", "mu"]),
+        "l1": model("LayoutModel"),
+    }  # fmt: skip
+    sphinx._warn_of_figures("page", sphinx._live(state, {shown}), [json.dumps({"state": state})])
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert (words in said) if words else not said
+
+
 def test_a_book_asks_no_host_and_cells_have_time():
     config = SimpleNamespace(
         values={"nb_ipywidgets_js": 1, "nb_execution_timeout": 1},

@@ -22,6 +22,10 @@ export function controlView(spec: ControlSpec, change: Change, say: Say): Contro
   const build = { range, number, check, select, text }[spec.kind];
   const { parts, show } = build(spec, id, change, say);
   row.append(...(spec.kind === "check" ? [...parts, label] : [label, ...parts]));
+  if (spec.fixed) {
+    row.title = "It can be changed where a kernel computes, in the notebook.";
+    for (const part of parts) (part as HTMLInputElement).disabled = true;
+  }
   return { el: row, show };
 }
 
