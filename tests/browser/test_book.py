@@ -41,11 +41,36 @@ def toc():
 
 PAGES = toc()
 every_page = pytest.mark.parametrize("name", PAGES)
+every_page_read = pytest.mark.parametrize("read", PAGES, indirect=True, scope="module")
 
 
 def visit(page, book, name):
     page.goto(f"{book.url}{name}.html", wait_until="load")
     page.wait_for_load_state("networkidle")
+
+
+class Read:
+    """A page of the book in a reader's hands: opened once, then turned, resized and darkened."""
+
+    def __init__(self, page, book, name):
+        self.page, self.book, self.name = page, book, name
+        visit(page, book, name)
+
+    def on(self, size, scheme) -> object:
+        """The page at this size and in this scheme, its figures drawn anew."""
+        self.page.set_viewport_size(size)
+        self.page.emulate_media(color_scheme=scheme, media="screen")
+        self.page.evaluate("() => new Promise(d => requestAnimationFrame(() => requestAnimationFrame(d)))")
+        return self.page
+
+    def figures(self) -> list:
+        return [live(self.page, place) for place in range(figures_made(self.book, self.name))]
+
+
+@pytest.fixture(scope="module")
+def read(request, book, new_shared_page):
+    """The page that the test's parameter names, opened on a phone for all tests that ask for it."""
+    return Read(new_shared_page(viewport=PHONE), book, request.param)
 
 
 def figures_made(book, name):
@@ -70,10 +95,50 @@ def _outputs(book, name):
             yield "".join(given.get("text/html", "")), "".join(given.get("text/plain", ""))
 
 
-@every_page
-def test_page_is_whole(book, page, picture, name):
-    visit(page, book, name)
-    picture(page, f"book-{name}-desktop-light".replace("/", "-"), full_page=True)
+@every_page_read
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_sideways(read, picture, size, scheme):
+    page = read.on(size, scheme)
+    picture(page, f"book-{read.name}-{size['width']}-{scheme}".replace("/", "-"), full_page=True)
+    _fits(page)  # at first with pictures, where no reader has come near a figure yet
+    if read.figures():
+        _fits(page)
+    assert page.locator("html").get_attribute("data-theme") == scheme
+    shade = page.evaluate(
+        """() => { const c = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number);
+                   return (c[0] + c[1] + c[2]) / 3; }"""
+    )
+    assert (shade < 80) == (scheme == "dark"), f"the page's ground has brightness {shade}"
+
+
+def _fits(page):
+    """Nothing ends right of the page, nor begins left of it, where it cannot be scrolled to."""
+    for last in (False, False, False, True):  # a chart is drawn anew a moment after it is resized
+        wide = page.evaluate(WIDE)
+        if last or not (wide["page"] > 0 or wide["parts"] or wide["cut"]):
+            break
+        page.wait_for_timeout(500)
+    assert wide["page"] <= 0 and not wide["parts"] and not wide["cut"], wide
+
+
+WIDE = """() => { const room = document.documentElement.clientWidth;
+    const clipped = e => { for (let p = e.parentElement; p; p = p.parentElement)
+        if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)
+            && p.getBoundingClientRect().right <= room + 1) return true; return false; };
+    return {page: document.documentElement.scrollWidth - room,
+        parts: [...document.querySelectorAll('article *')]
+          .filter(e => e.getBoundingClientRect().right > room + 1 && e.checkVisibility() && !clipped(e))
+          .map(e => e.outerHTML.slice(0, 120)).slice(0, 5),
+        cut: [...document.querySelectorAll('article *')]
+          .filter(e => e.getBoundingClientRect().left < -1 && e.checkVisibility()
+              && !e.closest('#jb-print-docs-body, .visually-hidden, .sr-only'))
+          .map(e => e.outerHTML.slice(0, 120)).slice(0, 5)}; }"""
+
+
+@every_page_read
+def test_page_is_whole(read):
+    page = read.on(DESKTOP, "light")
     heading = page.locator("article h1")
     expect(heading).to_have_count(1)
     expect(heading).to_be_visible()
@@ -81,8 +146,8 @@ def test_page_is_whole(book, page, picture, name):
     assert page.title().strip()
     assert page.locator("html").get_attribute("lang") == "en"
     _pictures_shown(page)
-    _figures_shown(page, figures_made(book, name))
-    _mathematics_set(page, name)
+    _figures_shown(read)
+    _mathematics_set(page, read.name)
     text = page.locator("article").inner_text()
     left = re.findall(r"Error in callback|object at 0x[0-9a-f]+|WARNING:|\{[a-z]+\}`", text)
     # the reference may show how a figure prints; a notebook's output shows the figure itself
@@ -101,14 +166,14 @@ def _pictures_shown(page):
         assert image.get_attribute("alt") is not None, f"{source} has no alternative text"
 
 
-def _figures_shown(page, count):
+def _figures_shown(read):
+    page, count = read.page, figures_made(read.book, read.name)
     stills = page.locator(STILL)
     assert stills.count() == count, f"{count} figures were made, {stills.count()} are shown"
     places = page.locator(".pplkit-page")
     assert places.count() == count, "every figure of the book is live"
     drawn = []
-    for place in range(count):
-        figure = live(page, place)
+    for figure in read.figures():
         drawn.append(figure.drawn)
         shown = ".pplkit-frame" if figure.drawn else ".pplkit-chart"
         box = figure.root.locator(shown).first.bounding_box()
@@ -162,37 +227,6 @@ def _mathematics_set(page, name):
             .map(e => e.textContent.slice(0, 80))"""
     )
     assert not bare, f"mathematics left as source: {bare}"
-
-
-@every_page
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_nothing_sticks_out_sideways(book, new_page, picture, name, size, scheme):
-    page = new_page(viewport=size, color_scheme=scheme)
-    visit(page, book, name)
-    picture(page, f"book-{name}-{size['width']}-{scheme}".replace("/", "-"), full_page=True)
-    wide = page.evaluate(
-        """() => { const room = document.documentElement.clientWidth;
-            const clipped = e => { for (let p = e.parentElement; p; p = p.parentElement)
-                if (['auto', 'scroll', 'hidden', 'clip'].includes(getComputedStyle(p).overflowX)
-                    && p.getBoundingClientRect().right <= room + 1) return true; return false; };
-            return {page: document.documentElement.scrollWidth - room,
-                parts: [...document.querySelectorAll('article *')]
-                  .filter(e => e.getBoundingClientRect().right > room + 1 && e.checkVisibility() && !clipped(e))
-                  .map(e => e.outerHTML.slice(0, 120)).slice(0, 5),
-                cut: [...document.querySelectorAll('article *')]
-                  .filter(e => e.getBoundingClientRect().left < -1 && e.checkVisibility()
-                      && !e.closest('#jb-print-docs-body, .visually-hidden, .sr-only'))
-                  .map(e => e.outerHTML.slice(0, 120)).slice(0, 5)}; }"""
-    )
-    assert wide["page"] <= 0 and not wide["parts"], wide
-    assert not wide["cut"], wide  # what begins left of the page cannot be scrolled to
-    assert page.locator("html").get_attribute("data-theme") == scheme
-    shade = page.evaluate(
-        """() => { const c = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number);
-                   return (c[0] + c[1] + c[2]) / 3; }"""
-    )
-    assert (shade < 80) == (scheme == "dark"), f"the page's ground has brightness {shade}"
 
 
 @every_page
@@ -325,15 +359,14 @@ def test_no_page_or_style_names_another_machine(book):
     assert not found, "\n".join(found)
 
 
-@every_page
+@every_page_read
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pictures_of_figures_can_be_read_by_everybody(book, new_page, name, scheme):
-    if not figures_made(book, name):
+def test_figures_can_be_read_by_everybody(read, scheme):
+    if not figures_made(read.book, read.name):
         return
-    page = new_page(color_scheme=scheme)
-    visit(page, book, name)
-    for place in range(figures_made(book, name)):
-        live(page, place)
+    page = read.on(DESKTOP, scheme)
+    for figure in read.figures():
+        expect(figure.root).to_have_attribute("data-theme", scheme)
     assert serious_violations(page, ".pplkit-host") == []
 
 
@@ -345,11 +378,10 @@ def test_every_contract_of_the_book_is_kept(book, page):
         assert broken(page, book, contract) == [], name
 
 
-@every_page
-def test_mouse_and_keyboard_move_every_figure(book, page, name):
-    visit(page, book, name)
-    for place in range(figures_made(book, name)):
-        figure = live(page, place)
+@every_page_read
+def test_mouse_and_keyboard_move_every_figure(read):
+    read.on(DESKTOP, "light")
+    for place, figure in enumerate(read.figures()):
         sliders = [s for s in figure.root.get_by_role("slider").all() if s.is_visible()]
         for slider, act in zip((sliders * 2)[:2], ("mouse", "keys"), strict=False):
             before, label = figure.picture(), slider.evaluate("s => s.labels[0].textContent")
