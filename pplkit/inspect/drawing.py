@@ -84,7 +84,8 @@ def svg(picture: Picture, notes: list[str], title: str, description: str, ink: s
         ink: a colour, on white; "auto" for one that follows the reader's light or dark setting;
             nothing for that of the text around.
     """
-    width = max([picture.width, *(text_width(note, NOTE) + 8 for note in notes)])
+    below = max([_note_width(note) for note in notes], default=0.0)
+    width = max(picture.width, below)
     height = picture.height + (8 + 19 * len(notes) if notes else 0)
     margin = 10 if ink else 1
     w, h = width + 2 * margin, height + 2 * margin
@@ -93,8 +94,9 @@ def svg(picture: Picture, notes: list[str], title: str, description: str, ink: s
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="{kind}" role="img" '
         f'width="{_n(w)}" height="{_n(h)}" viewBox="{box}" aria-label={quoteattr(title)} '
-        f'style="max-width:100%;height:auto" font-family="{FONTS}" font-size="{NAME}" '
-        f'fill="none" stroke-linejoin="round"{_colour(ink)}>'
+        'style="max-width:100%;height:auto;overflow:visible" '
+        f'font-family="{FONTS}" font-size="{NAME}" fill="none" '
+        f'stroke-linejoin="round"{_colour(ink)}>'
     )
     parts = [
         head,
@@ -110,10 +112,15 @@ def svg(picture: Picture, notes: list[str], title: str, description: str, ink: s
     parts += [_plate(plate, picture) for plate in picture.plates]
     parts += [_edge(picture.curves[edge]) for edge in picture.edges]
     parts += [_node(node) for node in picture.nodes.values()]
-    left = (picture.width - max([text_width(note, NOTE) for note in notes], default=0.0)) / 2
+    left = (picture.width - below) / 2
     for i, note in enumerate(notes):
         parts.append(_text(left, picture.height + 8 + 19 * i + 13, note, NOTE, "start"))
     return "\n".join([*parts, "</svg>"])
+
+
+def _note_width(note: str) -> float:
+    """The room of a line: where Helvetica and its like are missing, letters are a fifth wider."""
+    return 1.2 * text_width(note, NOTE)
 
 
 def _colour(ink: str) -> str:

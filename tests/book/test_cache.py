@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import nbformat
 
 from tests.browser import small_book
@@ -12,13 +14,16 @@ CONFIG = small_book.CONFIG.replace("force", "cache")
 def test_cells_run_again_when_what_they_depend_on_has_changed(tmp_path):
     book, ran = tmp_path / "book", tmp_path / "ran"
     cells = [f"with open({str(ran)!r}, 'a') as file:\n    print('once', file=file)", "40 + 2"]
-    small_book.write(book, CONFIG, page=cells)
+    small_book.write(book, CONFIG, page=cells, other=["6 * 7"])
 
     def shown():
         ended = small_book.build(book)
         assert ended.returncode == 0, ended.stdout
         page = (book / "_build" / "html" / "page.html").read_text(encoding="utf-8")
-        assert ">42<" in page
+        assert re.search(r"<span></span>42\s*</pre>", page)  # the output of the second cell
+        # What is to be run has been, side by side, by the time the first page is read.
+        assert "Using cached notebook" in ended.stdout
+        assert "Executing notebook" not in ended.stdout
         return page, ran.read_text().count("once")
 
     assert shown()[1] == 1

@@ -145,7 +145,20 @@ def log_evidence_of_joint(model, n):
     return torch.logsumexp(scores + run.nodes["z"].log_prob.reshape(-1), dim=0) - math.log(n)
 
 
+# -- heard -----------------------------------------------------------------------------------------
+
+OUT = ["seed", "condition", "trace"]
+HEARD = {"out": OUT, "back": OUT[::-1], "drawn": ["minutes"]}
+
+
+def heard(**others):
+    return lambda: {**HEARD, **others}
+
+
 RIGHT = [
+    ("heard", heard()),
+    ("heard", heard(out=tuple(OUT), drawn={"minutes"})),
+    ("heard", heard(out=[seed, condition, trace], drawn="minutes")),
     ("attempts", attempts),
     ("attempts", attempts_by_recursion),
     ("score", score),
@@ -157,6 +170,15 @@ RIGHT = [
     ("log_evidence", log_evidence_at_once),
 ]
 WRONG = [
+    ("heard", "outside-first", heard(out=OUT[::-1], back=OUT), "closest"),
+    ("heard", "same-way-back", heard(back=OUT), "the other way round"),
+    ("heard", "order", heard(out=["condition", "seed", "trace"]), "next to the program"),
+    ("heard", "drawn-although-given", heard(drawn=["rain", "minutes"]), "`condition` put"),
+    ("heard", "not-drawn", heard(drawn=[]), "no names"),
+    ("heard", "other-names", heard(out=["seed", "replay", "trace"]), "`replay`"),
+    ("heard", "unanswered", heard(drawn=[...]), "`\"drawn\"`"),
+    ("heard", "unanswered", lambda: {}, "`\"out\"`"),
+    ("heard", "not-a-dictionary", lambda: OUT, "a list"),
     ("attempts", "failures", failures, "counts too"),
     ("attempts", "same-name", attempts_of_one_name, "Multiple sample sites"),
     ("attempts", "together", attempts_in_a_plate, "one by one"),

@@ -17,6 +17,8 @@ RIGHT = {
     "    return trace(condition(model, data=values)).get_trace().log_prob_sum()",
     "redraw": "def redraw(model, run, name):\n    rest = run.copy()\n    del rest.nodes[name]\n"
     "    return trace(replay(model, trace=rest)).get_trace()",
+    "heard": "def heard():\n    order = ['seed', 'condition', 'trace']\n"
+    "    return {'out': order, 'back': order[::-1], 'drawn': ['minutes']}",
     "log_evidence": "def log_evidence(model, n):\n    logs = []\n    for _ in range(n):\n"
     "        run = trace(model).get_trace()\n"
     "        logs.append(sum(run.nodes[s].log_prob.sum() for s in run.observation_nodes))\n"
@@ -27,6 +29,7 @@ WRONG = {
     "score": "def score(model, values):\n    return trace(model).get_trace().log_prob_sum()",
     "redraw": "def redraw(model, run, name):\n    return run",
     "log_evidence": "def log_evidence(model, n):\n    return 1 / 0",
+    "heard": "def heard():\n    return ['trace', 'condition', 'seed']",
 }
 # Everything that looks for the solution, in all the places where it could be.
 SPY = """\
@@ -162,23 +165,23 @@ def test_the_students_version_has_no_solution_and_no_hidden_test(room):
     text = room.released(NAME).read_text(encoding="utf-8")
     assert "while not sample" not in text
     assert "HIDDEN" not in text and "_trusted" not in text
-    assert "From the inside" not in text  # an answer in words
+    assert "Nothing that one can see" not in text  # an answer in words
     cells = nbformat.reads(text, as_version=4).cells
     assert "def attempts(p):\n    pass  # your program" in [cell.source for cell in cells]
-    assert text.count('check(\\"') == 4
+    assert text.count('check(\\"') == len(RIGHT)
     assert "Hint 1" in text
 
 
 def test_right_answers_get_all_points_and_words_wait_for_a_reader(grades):
     assert solved(grades["ada"]) == set(RIGHT)
-    assert grades["ada"]["points"] == 4 and grades["ada"]["of"] == 5
+    assert grades["ada"]["points"] == len(RIGHT) and grades["ada"]["of"] == len(RIGHT) + 1
 
 
 @pytest.mark.parametrize("student", ["wrong", "empty"])
 def test_wrong_and_empty_answers_get_none_and_are_told_why(room, grades, student):
     assert grades[student]["points"] == 0
     said = feedback(room, student)
-    assert said.count("not yet: ") == 4
+    assert said.count("not yet: ") == len(RIGHT)
     assert "ran no <code>sample</code>" in said
 
 

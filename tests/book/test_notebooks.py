@@ -81,7 +81,7 @@ def test_common_mistakes_show_the_engines_own_messages(path):
 def test_every_exercise_has_a_stub_a_check_hints_and_a_hidden_solution(path):
     cells = read(path).cells
     starts = [i for i, cell in enumerate(cells) if re.match(r"## \d+\. ", cell.source)]
-    assert len(starts) >= 2
+    assert 4 <= len(starts) <= 6
     for start, end in zip(starts, [*starts[1:], len(cells)], strict=True):
         part = [cell for cell in cells[start:end] if cell.cell_type == "code"]
         tags = [set(cell.metadata.get("tags", [])) for cell in part]
@@ -101,6 +101,12 @@ def test_every_exercise_has_a_stub_a_check_hints_and_a_hidden_solution(path):
         assert solution.source.endswith(f'check("{name}", {name}_solution)')
         assert test.outputs[0].data["text/plain"].startswith("not yet: ")
         assert solution.outputs[0].data["text/plain"].startswith("passed: ")
+
+
+def test_there_are_exercises_of_every_kind():
+    sources = "\n".join(prose(read(path)) for path in EXERCISES)
+    assert len(re.findall(r"^## \d+\. ", sources, re.MULTILINE)) >= 40
+    assert len(re.findall(r"\b[Mm]ove (?:the|location)", sources)) >= 4  # controls, until ...
 
 
 def test_every_check_has_an_exercise():

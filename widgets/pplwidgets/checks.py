@@ -23,7 +23,7 @@ from .judging import JUDGES, Answer, Mistake, expect_function, in_own_context, q
 
 __all__ = ["Verdict", "check", "exercises"]
 
-SECONDS = 30.0  # time limit of one check
+SECONDS = 30.0  # of a processor: time limit of one check
 
 
 # -- what the reader sees ----------------------------------------------------------------
@@ -86,7 +86,8 @@ def check(exercise: str, answer: Any, *, seconds: float = SECONDS) -> Verdict:
     Args:
         exercise: the exercise's short name, as the notebook gives it.
         answer: the function that the exercise asks for.
-        seconds: time limit; an answer that runs longer is stopped.
+        seconds: time limit, in seconds of a processor (and four times as many on the clock); an
+            answer that runs longer is stopped.
 
     Returns:
         A `Verdict`: true or false, and in words what was found. An answer that fails in whatever

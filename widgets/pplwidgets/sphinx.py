@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def setup(app) -> dict:
     os.environ[VARIABLE] = once.name  # kernels that run the notebooks inherit it
     app.connect("build-finished", lambda *_: once.cleanup())
     app.connect("config-inited", _configure)
+    app.connect("env-before-read-docs", _run_side_by_side)
     app.connect("doctree-resolved", _place_figures)
     app.connect("html-page-context", _keep_live_state, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -82,6 +84,68 @@ def _run_by(book: Path) -> str:
     installed = {f"{d.name} {d.version}" for d in importlib.metadata.distributions()}
     digest.update("\n".join(sorted(installed)).encode())
     return digest.hexdigest()[:16]
+
+
+def _run_side_by_side(app, env, docnames: list[str]) -> None:
+    """Run what the cache does not have, as many notebooks at once as there are processors: they
+    are read one after the other, and each then finds its outputs there. One that fails is left to
+    the reading, which tells of it.
+    """
+    config = app.config
+    if getattr(config, "nb_execution_mode", "") != "cache" or config.nb_execution_in_temp:
+        return
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
+    cache = get_cache(config.nb_execution_cache_path)
+    todo = [path for path in _notebooks(app, env, docnames) if not _is_kept(cache, path)]
+    if not todo:
+        return
+    with ThreadPoolExecutor(min(_processors(), len(todo))) as pool:
+        running = {pool.submit(_run, path, config): path for path in todo}
+        for done in as_completed(running):
+            path, result = running[done], done.result()
+            if result.err is None:
+                took = {"execution_seconds": result.time}
+                made = CacheBundleIn(result.nb, str(path), data=took)
+                cache.cache_notebook_bundle(made, check_validity=False, overwrite=True)
+
+
+def _notebooks(app, env, docnames: list[str]):
+    """Those of the documents that are notebooks, and are to be run."""
+    for name in docnames:
+        path = Path(env.doc2path(name)).resolve()
+        skipped = (path.match(pattern) for pattern in app.config.nb_execution_excludepatterns)
+        if path.suffix == ".ipynb" and not any(skipped):
+            yield path
+
+
+def _is_kept(cache, path: Path) -> bool:
+    import nbformat
+
+    try:
+        cache.match_cache_notebook(nbformat.read(path, 4))
+    except KeyError:
+        return False
+    return True
+
+
+def _run(path: Path, config):
+    import nbformat
+    from jupyter_cache.executors.utils import single_nb_execution
+
+    return single_nb_execution(
+        nbformat.read(path, 4),
+        cwd=str(path.parent),
+        allow_errors=config.nb_execution_allow_errors,
+        timeout=config.nb_execution_timeout,
+    )
+
+
+def _processors() -> int:
+    """How many this process may use, up to four: each kernel holds a torch."""
+    here = hasattr(os, "sched_getaffinity")  # which knows what a container may use
+    return min(4, len(os.sched_getaffinity(0)) if here else os.cpu_count() or 1)
 
 
 def _hidden(path: Path) -> bool:

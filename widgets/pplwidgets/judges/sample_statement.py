@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -357,3 +359,83 @@ def _evidence(answer: Answer) -> str:
         "Each run under `trace` tells the log-probability of its observed sites.",
         "wrong-value",
     )
+
+
+# -- who hears what --------------------------------------------------------------------------------
+
+_OUT = ["seed", "condition", "trace"]
+_HEARD = {
+    "out": 'the handlers by name, the first to hear first, as in `["trace", ...]`',
+    "back": "the handlers by name, the first to hear first",
+    "drawn": "the names of the sites that are drawn",
+}
+
+
+@exercise("heard")
+def _heard(answer: Answer) -> str:
+    """A dictionary: who hears a message out and back, and what is drawn, under three handlers."""
+    found = answer()
+    if not isinstance(found, Mapping):
+        nothing = found is None or found is ...
+        raise Mistake(
+            "`heard` returned nothing."
+            if nothing
+            else f"`heard` returned {described(found)}, and a dictionary is asked for.",
+            'Return `{"out": [...], "back": [...], "drawn": [...]}`.',
+            "empty" if nothing else "not-a-dictionary",
+        )
+    given = {key: _names(found.get(key)) for key in _HEARD}
+    for key, asked in _HEARD.items():
+        if given[key] is None or (not given[key] and key != "drawn"):
+            raise Mistake(f'nothing yet under `"{key}"`.', f"It is a list: {asked}.", "unanswered")
+    for key in ("out", "back"):
+        if sorted(given[key]) != sorted(_OUT):
+            raise Mistake(
+                f'`"{key}"` has {listed(given[key])}, and three handlers stand around the model.',
+                f"Name each of {listed(_OUT)} once.",
+                "other-names",
+            )
+    if given["out"] == _OUT[::-1]:
+        raise Mistake(
+            "on its way out the message does not meet the outermost handler first.",
+            "It starts at the program. Which handler stands closest to that?",
+            "outside-first",
+        )
+    if given["back"] == given["out"] == _OUT:
+        raise Mistake(
+            "the message comes back the way it went, and so meets the handlers the other way round.",
+            "Who heard it last on its way out hears it first on its way back.",
+            "same-way-back",
+        )
+    for key, right in (("out", _OUT), ("back", _OUT[::-1])):
+        if given[key] != right:
+            raise Mistake(
+                f'`"{key}"` is not the order in which they stand.',
+                "In nested calls the innermost stands next to the program: `trace(condition(seed("
+                "model)))` has `seed` there.",
+                "order",
+            )
+    if "rain" in given["drawn"]:
+        raise Mistake(
+            "`rain` is not drawn: `condition` put a value into its message.",
+            "A draw is the default, for a message that nobody has answered.",
+            "drawn-although-given",
+        )
+    if given["drawn"] != ["minutes"]:
+        raise Mistake(
+            f'`"drawn"` has {listed(given["drawn"]) or "no names"}, and the model has the sites '
+            "`rain` and `minutes`.",
+            "Go through both: has anybody put a value into the message by the end?",
+            "not-drawn",
+        )
+    return "out from the program, back to it, and a draw only where nobody has answered."
+
+
+def _names(value: Any) -> list[str] | None:
+    """The names in a list, a tuple or a set; None if it is something else."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return None
+    names = [str(getattr(entry, "__name__", entry)).strip().lower() for entry in value]
+    return names if all(name not in ("ellipsis", "none") for name in names) else None
