@@ -113,6 +113,8 @@ class Notebook:
 
     def close(self):
         """End the kernel and put the notebook away, unsaved, in front or not."""
+        # JupyterLab's debugger may be asking something of the kernel, whatever becomes of it.
+        self.page.watch.expect(r"Could not restore the debugger state: Canceled future")
         self.page.evaluate(
             """async path => {
                 const panels = [...window.jupyterapp.shell.widgets('main')];
