@@ -1924,7 +1924,8 @@ def too_many_programs(most: int, guard: Any) -> CaptureError:
         f"a captured function has needed {most} programs already, one for each size",
         where=getattr(guard, "where", None),
         found=f"this line fixes a size: {getattr(guard, 'holds', '')}",
-        remedy="keep sizes open: vectorise loops over rows, compute with len(data) by torch",
+        remedy="keep sizes open: vectorise loops over rows, compute with len(data) by torch, write "
+        "1.0 * n for float(n)",
     )
 
 

@@ -54,7 +54,8 @@ def open_numbers(used: list[str] | None) -> Iterator[None]:
             if threading.get_ident() != here or not any(map(_is_open, args)):
                 return own(*args)
             used.append(name)
-            return function(*map(_as_tensor, args))
+            # Python's own gives a plain number, through which no gradient flows.
+            return function(*(_as_tensor(x).detach() for x in args))
 
         return opened
 

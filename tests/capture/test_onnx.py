@@ -154,6 +154,16 @@ def test_pythons_own_functions_of_numbers_stay_open():
     assert len(captured.programs) == 1 and math.sqrt(4) == 2.0
 
 
+def test_no_gradient_flows_through_a_plain_number():
+    """In Python `math.log` gives one; the larger of two tensors is a tensor."""
+
+    def slope(x):
+        return torch.func.grad(lambda x: x * math.log(x) + max(x, 1.0) * 2.0)(x)
+
+    x = torch.tensor(3.0)
+    torch.testing.assert_close(capture(slope, x, check=False)(x), math.log(x) + torch.tensor(2.0))
+
+
 def test_a_number_that_must_be_known_has_programs_of_its_own():
     captured = capture(lambda n: {"bins": torch.ones(int(math.sqrt(n)))}, 5, check=False)
     assert [len(captured(n)["bins"]) for n in (5, 9, 16)] == [2, 3, 4]

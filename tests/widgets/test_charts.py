@@ -40,9 +40,9 @@ def test_a_name_with_dots_or_brackets_is_one_column():
         tables.checked({"a.b": torch.ones(2), "m [kg]": torch.ones(2)}),
     )  # fmt: skip
     encoding = made["encoding"]
-    assert encoding["x"] == {"field": r"a\.b", "type": "quantitative"}
+    assert encoding["x"] == {"field": r"a\.b", "type": "quantitative", "title": "a.b"}
     assert encoding["y"] == {"aggregate": "mean", "field": r"m \[kg\]", "type": "quantitative"}
-    assert encoding["color"] == {"field": r"a\.b", "type": "ordinal"}
+    assert encoding["color"] == {"field": r"a\.b", "type": "ordinal", "title": "a.b"}
     assert encoding["detail"] == {"field": r"a\.b", "type": "quantitative"}
 
 

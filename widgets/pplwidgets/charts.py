@@ -168,6 +168,8 @@ def _escape(channel, field: str) -> None:
                 channel[key] = value
         channel.shorthand = Undefined
     channel.field = _PATH.sub(r"\\\g<0>", field)
+    if "title" in channel._kwds and not any(_get(channel, k) for k in ("title", "aggregate", "bin")):
+        channel.title = field
 
 
 def _flat(channels) -> Iterator:

@@ -166,7 +166,7 @@ export class Chart {
       if (names.has(name))
         view.data(
           name,
-          rows.map((row): Row => ({ ...row })),
+          rows.map(drawable),
         );
     }
   }
@@ -203,6 +203,14 @@ export class Chart {
     view.finalize();
     return { found, empty };
   }
+}
+
+/** A row as charts take it: what is no finite number is nothing, as in a still picture. */
+function drawable(row: Row): Record<string, number | boolean | null> {
+  const made: Record<string, number | boolean | null> = { ...row };
+  for (const name in made)
+    if (typeof made[name] === "number" && !Number.isFinite(made[name])) made[name] = null;
+  return made;
 }
 
 function isOpen(scale: vega.Scale): boolean {
