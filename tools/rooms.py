@@ -15,7 +15,7 @@ import pytest
 SLOWEST = 10
 COSTLY = 1.0  # seconds from which a shared fixture gets a line of its own
 # Those who share the built book; and what begins first, so that nothing long is left for the end.
-BOOK = ("tests/browser/test_book.py", "tests/book/test_site.py")
+BOOK = ("tests/browser/test_book.py", "tests/browser/test_fuzz.py", "tests/book/test_site.py")
 FIRST = (*BOOK, "tests/capture", "tests/browser", "tests/widgets", "book")
 
 

@@ -169,6 +169,20 @@ def rsub(x: Tensor, other: float, alpha: float = 1) -> Tensor:
     return torch.mul(x, -alpha) + other
 
 
+def power(x: Tensor, exponent: float) -> Tensor:
+    """x to a power that is an input: the exporter takes one that is written in the program."""
+    if isinstance(exponent, (torch.SymInt, torch.SymFloat)):
+        return torch.pow(x, torch.scalar_tensor(exponent, dtype=x.dtype))
+    return NotImplemented
+
+
+def hypot(x: Tensor, y: Tensor) -> Tensor:
+    """The length of (x, y); neither so large nor so small that squares would not do."""
+    larger = torch.maximum(x.abs(), y.abs())
+    by = torch.where((larger == 0) | (larger == torch.inf), torch.ones_like(larger), larger)
+    return by * torch.sqrt((x / by) ** 2 + (y / by) ** 2)
+
+
 def clamp(x: Tensor, low: float | None = None, high: float | None = None) -> Tensor:
     """x between two numbers of its own kind: the exporter refuses an int beside a float."""
     if not x.is_floating_point() or not (isinstance(low, int) or isinstance(high, int)):

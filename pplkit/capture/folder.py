@@ -104,6 +104,14 @@ class Compiler:
         NotCompiled: there is no compiler.
     """
 
+    _begun: weakref.WeakSet[Compiler] = weakref.WeakSet()
+
+    @classmethod
+    def at_work(cls) -> bool:
+        """Whether there is one that this process has begun, and that has not ended."""
+        mine = [each for each in list(cls._begun) if each.owner == os.getpid()]
+        return any(each.process.poll() is None for each in mine)
+
     def __init__(self):
         compiler()
         self._work = tempfile.TemporaryDirectory(prefix="pplkit-", ignore_cleanup_errors=True)
@@ -128,6 +136,7 @@ class Compiler:
                 start_new_session=True,  # an interrupt is for us; we end it ourselves
             )
         self.owner = os.getpid()  # a copy of this process has no child of ours
+        self._begun.add(self)
         self._finalizer = weakref.finalize(self, _ended, self.process, self._work, self.owner)
 
     def ask(self, request: dict) -> None:

@@ -101,7 +101,13 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
     def run(*args):
         return scope["forward"](None, *args)
 
-    graph = make_fx(run, tracing_mode="symbolic", decomposition_table=table)(*inputs)
+    def retraced(fn):
+        return make_fx(fn, tracing_mode="symbolic", decomposition_table=table)(*inputs)
+
+    graph = retraced(run)
+    if any(_writes(node) for node in graph.graph.nodes):
+        # As the gradient of `cumprod` does. What shares memory would be taken for what it was.
+        graph = retraced(torch.func.functionalize(run))
     graph = torch.fx.GraphModule(graph, fx_graph_cse(graph.graph))
     with mode:
         _first_of_sorted(graph.graph)
@@ -122,6 +128,11 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
                 except _Planned as done:
                     return lowering, done.args[0], names
     raise NoKernel("Inductor has written no plan")
+
+
+def _writes(node: torch.fx.Node) -> bool:
+    """Whether an operation writes into a tensor that was there before it."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 class _Lowering(GraphLowering):

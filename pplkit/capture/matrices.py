@@ -235,6 +235,68 @@ def logcumsumexp(x: Tensor, dim: int) -> Tensor:
     return total.movedim(-1, dim)
 
 
+def _running(x: Tensor, dim: int, largest: bool) -> tuple[Tensor, Tensor]:
+    """Running extremes, and where each was met last; what is no number stays."""
+    if x.dim() == 0:
+        return x.clone(), torch.zeros_like(x, dtype=torch.int64)
+    rows, within = _up_to(x, dim)
+    lost = torch.isnan(rows) if x.is_floating_point() else torch.zeros_like(rows, dtype=torch.bool)
+    same = torch.where(lost, 0, rows)  # for comparisons
+    least = torch.where(within & ~lost, same, same.amin(-1, keepdim=True))
+    most = torch.where(within & ~lost, same, same.amax(-1, keepdim=True))
+    found = (least.amax(-1) if largest else most.amin(-1)).unsqueeze(-1)
+    over = (lost & within).any(-1, keepdim=True)
+    here = within & torch.where(over, lost, same == found)
+    place = torch.where(here, torch.arange(rows.shape[-1], device=x.device), -1).amax(-1)
+    values = torch.where(over, torch.nan, found) if x.is_floating_point() else found
+    return values.squeeze(-1).movedim(-1, dim), place.movedim(-1, dim)
+
+
+def cummax(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Running maxima, and the place of each."""
+    return _running(x, dim, largest=True)
+
+
+def cummin(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Running minima, and the place of each."""
+    return _running(x, dim, largest=False)
+
+
+def median(x: Tensor) -> Tensor:
+    """The lower one of the middle numbers; no number if one of all is none."""
+    row = x.reshape(-1)
+    return median_of(row, 0)[0]
+
+
+def median_of(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The same along a dimension, and its place."""
+    if x.dim() == 0:
+        return x.clone(), torch.zeros_like(x, dtype=torch.int64)
+    rows = x.movedim(dim, -1)
+    values, places = rows.sort(-1)  # what is no number comes last
+    middle = torch.arange(rows.shape[-1], device=x.device) == (rows.shape[-1] - 1) // 2
+    place = torch.where(middle, places, 0).sum(-1, keepdim=True)
+    here = middle & (values == values)
+    found = torch.where(here, values, 0).sum(-1, keepdim=True, dtype=x.dtype)
+    if x.is_floating_point():
+        lost = torch.isnan(rows)
+        any_lost = lost.any(-1, keepdim=True)
+        found = torch.where(any_lost, torch.nan, found)
+        place = torch.where(any_lost, lost.to(torch.int64).argmax(-1, keepdim=True), place)
+    made = [part.movedim(-1, dim) if keepdim else part.squeeze(-1) for part in (found, place)]
+    return made[0], made[1]
+
+
+def cdist(x: Tensor, y: Tensor, p: float, mode: int | None = None) -> Tensor:
+    """Distances between the rows of two matrices."""
+    gaps = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
+    if p == 0:
+        return (gaps != 0).to(x.dtype).sum(-1)
+    if p == float("inf"):
+        return gaps.amax(-1)
+    return gaps.sum(-1) if p == 1 else gaps.pow(p).sum(-1).pow(1 / p)
+
+
 def searchsorted(
     row: Tensor, x: Tensor, *, out_int32=False, right=False, side=None, sorter=None
 ) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -40,9 +42,9 @@ class OnnxProgram:
         conditions: relations between sizes, outside which the program is not right.
         closed: values of the inputs of kind "closed", as they are now, by name.
 
-    A size in a shape is a whole number, a name of `sizes`, or a list of an operation ("+", "*",
-    "//", "%", "**", "max", "min") and what it is applied to; a condition is a list of the same kind
-    with "<=", "<", "==", "!=", "and", "or" or "not" first.
+    A size in a shape is a number, a name of `sizes`, or a list of an operation ("+", "*", "/",
+    "//", "%", "**", "trunc", "floor", "ceil", "max", "min") and what it is applied to; a condition
+    is a list of the same kind with "<=", "<", "==", "!=", "and", "or" or "not" first.
 
     >>> made = OnnxProgram(b"", [], [], {}, [], {})
     >>> made.at(["+", ["*", 2, "n"], 1], {"n": 3})
@@ -93,9 +95,13 @@ def _product(*parts):
 _OPERATIONS: dict[str, Callable] = {
     "+": lambda *parts: sum(parts),
     "*": _product,
+    "/": lambda a, b: a / b,
     "//": lambda a, b: a // b,
     "%": lambda a, b: a % b,
     "**": lambda a, b: a**b,
+    "trunc": math.trunc,
+    "floor": math.floor,
+    "ceil": math.ceil,
     "max": lambda *parts: max(parts),
     "min": lambda *parts: min(parts),
     "<=": lambda a, b: a <= b,
@@ -179,8 +185,10 @@ class _SizeNames:
             return self.places[size][0]
         if size.is_Integer:
             return int(size)
-        if size.is_Rational:
-            raise errors.cannot_be_published(f"a size of {size}", None)
+        if size.is_Rational or size.is_Float:
+            return float(size)
+        if size.func.__name__ == "ToFloat":
+            return self.tree(size.args[0])
         if size.func.__name__ in ("BooleanTrue", "BooleanFalse"):
             return bool(size)
         known = _SYMPY.get(size.func.__name__)
@@ -195,6 +203,11 @@ _SYMPY = {
     "Mul": "*",
     "FloorDiv": "//",
     "CleanDiv": "//",
+    "IntTrueDiv": "/",
+    "FloatTrueDiv": "/",
+    "TruncToInt": "trunc",
+    "FloorToInt": "floor",
+    "CeilToInt": "ceil",
     "Mod": "%",
     "PythonMod": "%",
     "Pow": "**",
@@ -286,15 +299,23 @@ def _converted(program: Program):
     known, table, registry = _operations()
     exported = program.exported.run_decompositions({**table, **_published()})
     for module in exported.graph_module.modules():
-        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
-            if isinstance(node.target, torch._ops.OpOverload) and node.target not in known:
+        for node in list(module.graph.nodes) if isinstance(module, torch.fx.GraphModule) else ():
+            if node.target in _ASSERTIONS:
+                module.graph.erase_node(node)
+            elif isinstance(node.target, torch._ops.OpOverload) and node.target not in known:
                 raise errors.cannot_be_published(str(node.target), _line(program, node.target))
     with _quiet():
         _fx_passes.insert_type_promotion_nodes(exported.graph_module)
         _fx_passes.remove_assertion_nodes(exported.graph_module)
-        made = _core._exported_program_to_onnx_program(exported, registry=registry)
+        try:
+            made = _core._exported_program_to_onnx_program(exported, registry=registry)
+        except torch.onnx.errors.OnnxExporterError as fault:
+            raise _refused(program, fault) from fault
         version_converter.convert_version(made.model, _OPSET, fallback=True)
         return simplified(made.model)
+
+
+_ASSERTIONS = (torch.ops.aten._assert_async.msg, torch.ops.aten._assert_async.default)
 
 
 @cache
@@ -327,6 +348,15 @@ def _published() -> dict:
     except ImportError:
         return {}
     return decompositions()
+
+
+def _refused(program: Program, fault: Exception):
+    """What the exporter fails at, by name and line."""
+    found = re.search(r"target=torch\.ops\.aten\.(\w+)\.(\w+)", str(fault))
+    target = getattr(getattr(torch.ops.aten, found[1]), found[2]) if found else None
+    if target is None:
+        return errors.cannot_be_published(str(fault).partition("\n")[0], None)
+    return errors.cannot_be_published(str(target), _line(program, target))
 
 
 def _line(program: Program, target: Any):

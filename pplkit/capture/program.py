@@ -297,6 +297,11 @@ class Captured:
         program = self._new_program(leaves)
         return program, leaves, program.sizes(leaves)
 
+    def serves(self, *args: Any) -> bool:
+        """Whether one of the programs made so far is for these arguments."""
+        leaves = self._leaves(args)
+        return any(program.sizes(leaves) is not None for program in self.programs)
+
     def _fixing(self):
         """The guard that has made more than one program necessary."""
         return next((guard for program in self.programs for guard in program.traced.guards), None)

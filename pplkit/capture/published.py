@@ -108,6 +108,8 @@ _TABLE: dict[OpOverload, Callable] = {
     aten.xlogy.Tensor: elementary.xlogy,
     aten.rsub.Scalar: elementary.rsub,
     aten.clamp.default: elementary.clamp,
+    aten.pow.Tensor_Scalar: elementary.power,
+    aten.hypot.default: elementary.hypot,
     aten.special_xlog1py.default: elementary.xlog1py,
     aten.lgamma.default: elementary.lgamma,
     aten.digamma.default: elementary.digamma,
@@ -140,6 +142,7 @@ _TABLE: dict[OpOverload, Callable] = {
             "atanh",
         )
     },
+    aten._cdist_forward.default: matrices.cdist,
     aten.mv.default: matrices.mv,
     aten.linalg_cholesky_ex.default: matrices.cholesky_ex,
     aten.cholesky.default: matrices.cholesky,
@@ -155,6 +158,10 @@ _TABLE: dict[OpOverload, Callable] = {
     aten._linalg_slogdet.default: matrices.slogdet,
     aten.cumprod.default: matrices.cumprod,
     aten.logcumsumexp.default: matrices.logcumsumexp,
+    aten.cummax.default: matrices.cummax,
+    aten.cummin.default: matrices.cummin,
+    aten.median.default: matrices.median,
+    aten.median.dim: matrices.median_of,
     aten.searchsorted.Tensor: matrices.searchsorted,
     aten.bucketize.Tensor: matrices.bucketize,
 }

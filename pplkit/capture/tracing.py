@@ -8,11 +8,10 @@ are met.
 
 from __future__ import annotations
 
-import builtins
 import functools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +45,7 @@ from .. import checks, errors
 from ..errors import Where
 from .lines import line_of, user_line
 from .noise import GivenNoise
+from .scalars import open_numbers
 
 aten = torch.ops.aten
 
@@ -104,6 +104,19 @@ def trace(fn: Callable, leaves: list, spec: pytree.TreeSpec, static: set) -> Tra
         spec: how they make up the arguments.
         static: which sizes are constants, as (leaf, dimension); a whole number's dimension is None.
     """
+    used: list[str] = []
+    try:
+        return _traced(fn, leaves, spec, static, used)
+    except errors.PplkitError:
+        if not used:
+            raise
+    return _traced(fn, leaves, spec, static, None)  # `int(math.sqrt(n))` needs the number itself
+
+
+def _traced(fn, leaves, spec, static, used: list[str] | None) -> Traced:
+    """As `trace`; `used` gets the functions of plain numbers that were given open ones, None leaves
+    these functions as they are.
+    """
     shape_env = _Watched(specialize_zero_one=True, duck_shape=False)
     mode = FakeTensorMode(shape_env=shape_env, allow_non_fake_inputs=True)
     inputs = [_symbolic(mode, i, leaf, static) for i, leaf in enumerate(leaves)]
@@ -123,7 +136,7 @@ def trace(fn: Callable, leaves: list, spec: pytree.TreeSpec, static: set) -> Tra
 
     with ExitStack() as stack:
         stack.enter_context(_PATCHING)
-        stack.enter_context(_symbolic_builtins())
+        stack.enter_context(open_numbers(used))
         stack.enter_context(checks.asked_together())
         stack.enter_context(mode)  # make_fx would make one of its own when no input is a tensor
         graph = _explained(lambda: make_fx(run, tracing_mode="symbolic")(*given))
@@ -426,36 +439,6 @@ def _number(x: Any, dtype=None, device=None, requires_grad: bool = False) -> Ten
 # -- what belongs to the process -------------------------------------------------------------------
 
 _PATCHING = threading.RLock()
-
-
-@contextmanager
-def _symbolic_builtins() -> Iterator[None]:
-    """In this thread, `len(tensor)` may be symbolic: Python's own must be a plain number; and the
-    larger of two sizes is a size, where Python's own would ask which.
-    """
-    plain, here = (builtins.len, builtins.max, builtins.min), threading.get_ident()
-
-    def symbolic_len(x, /):
-        if isinstance(x, Tensor) and threading.get_ident() == here and x.dim():
-            return x.shape[0]
-        return plain[0](x)
-
-    def among_sizes(function, of_two):
-        def symbolic(*args, **kwargs):
-            sizes = any(isinstance(x, torch.SymInt) for x in args)
-            if sizes and not kwargs and threading.get_ident() == here:
-                return functools.reduce(of_two, args)
-            return function(*args, **kwargs)
-
-        return symbolic
-
-    builtins.len = symbolic_len
-    builtins.max = among_sizes(plain[1], torch.sym_max)
-    builtins.min = among_sizes(plain[2], torch.sym_min)
-    try:
-        yield
-    finally:
-        builtins.len, builtins.max, builtins.min = plain
 
 
 def _explained(run: Callable) -> Any:

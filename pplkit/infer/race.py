@@ -100,6 +100,8 @@ class Race:
             return
         seconds = self._python.seconds * left
         if self.patient or seconds > _WORTH_IT:
+            if self._is_in_line():
+                return
             self._refuse()
             if not self.patient and not self._watched:  # what does a stretch of steps change?
                 self._watched, self._identity = True, self._identified_now()
@@ -118,6 +120,14 @@ class Race:
         found = self._native
         if found is not None and not (self.patient or seconds > _WORTH_IT or found.ready()):
             self._native = None  # not worth compiling
+
+    def _is_in_line(self) -> bool:
+        """Whether this run goes on in Python while something else is compiled on the side: a figure
+        that fits a model at each move of a control has many programs, a machine few processors.
+        """
+        if self.patient or not folder.Compiler.at_work():
+            return False
+        return not (self._identified() and recall(self._identity) is not None)
 
     def _bind(self, capturing: bool) -> None:
         """Find the program's graph, or capture it, and put this run's tensors into it."""

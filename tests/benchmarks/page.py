@@ -1,12 +1,13 @@
-"""Measure a published page in a real browser: how soon it answers, how fast, how much it fetches.
+"""Measure figures in a real browser: how soon they answer, how fast, how much a page fetches.
 
-    python tests/benchmarks/page.py [--book FOLDER] [--moves 40] [--json FILE]
+    python tests/benchmarks/page.py [--book FOLDER] [--moves 40] [--only page] [--json FILE]
 
 Builds a small book of three pages (a density; a posterior that SVI fits in 500 steps, afresh at
 each move; no figure), or takes a folder of HTML made before by `--keep FOLDER`. Prints milliseconds
 from a slider's event to the drawn picture (median and 95th percentile), seconds from the first
 touch to the first answer with nothing cached, and the kilobytes that a host sent, which packs text
-and nothing else.
+and nothing else. Then shows the same figures in JupyterLab, and prints the milliseconds by way of
+its kernel.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ sys.path.insert(0, str(ROOT))
 
 from tests.browser import small_book  # noqa: E402
 from tests.browser.conftest import FLAGS  # noqa: E402
+from tests.browser.figure import Figure  # noqa: E402
+from tests.browser.notebook import Notebook  # noqa: E402
 from tests.browser.published import live  # noqa: E402
+from tests.browser.servers import Lab  # noqa: E402
+from tests.browser.watch import Watch  # noqa: E402
 from tools import browser as finder  # noqa: E402
 
 PACKED = (".html", ".js", ".css", ".json", ".svg")
@@ -123,13 +128,7 @@ def measured(site: str, moves: int) -> dict:
         return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--book", type=Path, help="HTML that --keep left")
-    parser.add_argument("--keep", type=Path, help="a folder to build the book in")
-    parser.add_argument("--moves", type=int, default=40)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+def of_pages(options) -> dict:
     with tempfile.TemporaryDirectory() as place:
         html = options.book
         if html is None:
@@ -149,6 +148,50 @@ def main() -> None:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             found = measured(f"http://127.0.0.1:{server.server_port}/", options.moves)
             server.shutdown()
+    return found
+
+
+def through_kernel(moves: int) -> dict:
+    """The same figures in a notebook, where the kernel computes."""
+    cells = {"density": small_book.readme_example(), "fitted": small_book.HEAD + small_book.FITTED}
+    found = {}
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        root = Path(place, "book")
+        small_book.write(root, scratch=["1 + 1"])
+        chromium = playwright.chromium.launch(executable_path=str(finder.find()), args=FLAGS)
+        with Lab(root, home=Path(place, "server"), settings=ROOT / "tools" / "jupyter") as lab:
+            context = chromium.new_context(viewport={"width": 1280, "height": 900})
+            watch = Watch().attach(context)
+            page = context.new_page()
+            page.watch = watch
+            page.set_default_timeout(120_000)
+            notebook = Notebook.open(page, lab, "scratch.ipynb", workspace="measured")
+            for (name, cell), label in zip(cells.items(), ("mu", "prior"), strict=True):
+                index = notebook.add_cell(cell)
+                notebook.wait_idle()
+                handle = Figure.within(notebook.cell(index)).root.element_handle()
+                page.evaluate(MOVES, [handle, label, 10])
+                times = sorted(page.evaluate(MOVES, [handle, label, moves]))
+                found[f"{name}: ms a move by a kernel, median"] = statistics.median(times)
+                found[f"{name}: ms a move by a kernel, 95th"] = times[int(0.95 * (len(times) - 1))]
+            notebook.close()
+        chromium.close()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--book", type=Path, help="HTML that --keep left")
+    parser.add_argument("--keep", type=Path, help="a folder to build the book in")
+    parser.add_argument("--moves", type=int, default=40)
+    parser.add_argument("--only", choices=("page", "kernel"))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found = {}
+    if options.only != "kernel":
+        found |= of_pages(options)
+    if options.only != "page":
+        found |= through_kernel(options.moves)
     for name, value in found.items():
         print(f"{name:40} {value:10.1f}")
     if options.json:

@@ -6,6 +6,7 @@ event loop in the main thread, which tests elsewhere that call `asyncio.run` mus
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import re
@@ -158,24 +159,11 @@ def lab(tmp_path_factory):
         yield server
 
 
-@pytest.fixture
-def open_notebook(lab, new_page):
-    """A function that opens a notebook of the copied book on a page of its own."""
-
-    def open_(path, **options):
-        return Notebook.open(new_page(**options), lab, path, workspace=f"w{next(_numbers)}")
-
-    return open_
-
-
 @pytest.fixture(scope="module")
-def open_shared_notebook(lab, new_shared_page):
-    """`open_notebook` for a notebook that the tests of a module share."""
-
-    def open_(path):
-        return Notebook.open(new_shared_page(), lab, path, workspace=f"w{next(_numbers)}")
-
-    return open_
+def open_notebook(lab, new_shared_page):
+    """A function that opens a notebook of the copied book, on the page of JupyterLab that a module shares."""
+    page = new_shared_page()
+    return functools.partial(Notebook.open, page, lab)
 
 
 @pytest.fixture(scope="package")

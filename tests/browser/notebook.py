@@ -53,18 +53,24 @@ class Cell:
 class Notebook:
     """The notebook in front of `page`. Acts through JupyterLab's own commands and the real page."""
 
-    def __init__(self, page: Page):
-        self.page = page
+    def __init__(self, page: Page, path: str):
+        self.page, self.path = page, path
 
     @classmethod
-    def open(cls, page: Page, lab, path: str, workspace: str) -> Notebook:
-        """Open `path` in JupyterLab on `page` and wait until its kernel is idle."""
+    def open(cls, page: Page, lab, path: str) -> Notebook:
+        """Open `path` in the JupyterLab on `page`, which is loaded with it at first; wait for its kernel."""
         # JupyterLab asks for the list of kernels now and then, and jupyter_server fails while one of
         # them is being started, which has no `last_activity` yet. Harmless: the page asks again.
         page.watch.expect(r"^status: 500 \S+/api/kernels\?\d+ ")
-        page.goto(lab.page_url(path, workspace), timeout=LIMIT, wait_until="domcontentloaded")
-        page.wait_for_function("window.jupyterapp !== undefined", timeout=LIMIT)
-        self = cls(page)
+        if page.evaluate("window.jupyterapp !== undefined"):
+            page.evaluate(
+                "path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => null)",
+                path,
+            )
+        else:
+            page.goto(lab.page_url(path), timeout=LIMIT, wait_until="domcontentloaded")
+            page.wait_for_function("window.jupyterapp !== undefined", timeout=LIMIT)
+        self = cls(page, path)
         page.wait_for_function(
             """path => { const panel = window.jupyterapp.shell.currentWidget;
                          return panel?.context?.path === path && panel.context.isReady; }""",
@@ -106,9 +112,18 @@ class Notebook:
         self.wait_idle()
 
     def close(self):
-        """End the kernel, and close the page."""
-        self.page.evaluate("() => {" + _IN_FRONT + " return session.shutdown().then(() => null); }")
-        self.page.context.close()
+        """End the kernel and put the notebook away, unsaved, in front or not."""
+        # JupyterLab's debugger may be asking something of the kernel, whatever becomes of it.
+        self.page.watch.expect(r"Could not restore the debugger state: Canceled future")
+        self.page.evaluate(
+            """async path => {
+                const panels = [...window.jupyterapp.shell.widgets('main')];
+                const panel = panels.find(panel => panel.context?.path === path);
+                await panel.sessionContext.shutdown();
+                panel.context.model.dirty = false;  // else JupyterLab asks what to do with it
+                panel.dispose(); }""",
+            self.path,
+        )
 
     def command(self, name: str, limit: int = LIMIT):
         """Run one of JupyterLab's commands and wait until it is done."""

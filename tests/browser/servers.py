@@ -54,9 +54,9 @@ class Lab:
     def __exit__(self, *_):
         self.stop()
 
-    def page_url(self, path: str, workspace: str) -> str:
-        """The address that opens the file `path` (relative to `root`) in a workspace of its own."""
-        return f"{self.url}lab/workspaces/{workspace}/tree/{path}?token={self.token}&reset"
+    def page_url(self, path: str) -> str:
+        """The address that opens the file `path` (relative to `root`) in an empty workspace."""
+        return f"{self.url}lab/workspaces/tests/tree/{path}?token={self.token}&reset"
 
     def log(self, lines: int = 60) -> str:
         if not self.log_path.exists():

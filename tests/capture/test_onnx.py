@@ -1,5 +1,7 @@
 """A captured function as ONNX, run by ONNX Runtime, gives what it gives in Python."""
 
+import math
+
 import numpy
 import onnx
 import onnxruntime
@@ -127,6 +129,42 @@ def test_conditions_say_which_sizes_a_program_is_for():
     assert not made.serves({"n": 10, "data_0": 9})
     agrees(captured, made, 2, torch.arange(5.0))
     agrees(captured, made, 60, torch.arange(100.0))
+
+
+def test_pythons_own_functions_of_numbers_stay_open():
+    """A program for all values of a control, not one for each."""
+
+    def fn(n, p):
+        x = torch.linspace(0.5, 2.0, 4)
+        return {
+            "size": x / math.sqrt(n) + math.log(n, 2) + math.lgamma(n) + math.exp(-n / 5),
+            "number": x * math.exp(p) + math.sin(math.pi * p) + max(p, 0.4) + min(0.3, p, n),
+            "power": x**n + n**p + math.pow(p, n),
+            "kept": x * math.floor(n / 3) + math.sqrt(2.0),
+        }
+
+    captured = capture(fn, 5, 0.5, check=False)
+    made = captured.to_onnx()
+    assert made.conditions == []
+    for n, p in ((2, 0.1), (5, 0.5), (30, 0.9)):
+        agrees(captured, made, n, p)
+        plain, open_ = fn(n, p), captured(n, p, noise=[])
+        for name, value in plain.items():
+            torch.testing.assert_close(open_[name], value, rtol=1e-5, atol=1e-5)
+    assert len(captured.programs) == 1 and math.sqrt(4) == 2.0
+
+
+def test_a_number_that_must_be_known_has_programs_of_its_own():
+    captured = capture(lambda n: {"bins": torch.ones(int(math.sqrt(n)))}, 5, check=False)
+    assert [len(captured(n)["bins"]) for n in (5, 9, 16)] == [2, 3, 4]
+
+
+def test_conditions_may_divide():
+    captured = capture(lambda n: {"half": torch.ones(int(n / 2)), "n": torch.ones(n)}, 7)
+    made = captured.to_onnx()
+    assert ["==", ["trunc", ["/", "n", 2]], 3] in made.conditions
+    assert [n for n in range(1, 12) if made.serves({"n": n})] == [6, 7]
+    agrees(captured, captured.to_onnx(12), 12)
 
 
 def test_what_onnx_lacks_is_refused_by_name_and_line():

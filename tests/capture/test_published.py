@@ -27,8 +27,11 @@ SHARE = np.concatenate([_TINY, np.linspace(0.001, 0.999, 500), 1 - np.logspace(-
 BOTH_SHARES = np.concatenate([SHARE, -SHARE])
 
 
-# A clamp between numbers of its own kind stays.
-REPLACED = decompositions().keys() - {torch.ops.aten.clamp.default}
+# A clamp between numbers of its own kind stays, and a power that is written in the program.
+REPLACED = decompositions().keys() - {
+    torch.ops.aten.clamp.default,
+    torch.ops.aten.pow.Tensor_Scalar,
+}
 
 
 def logistic_log(x):
@@ -356,6 +359,32 @@ def test_running_values_and_places():
     assert not {node.target for node in graph.graph.nodes} & REPLACED
     for ours, theirs in zip(graph(x, row, ends), along(x, row, ends), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_middles_running_extremes_and_distances():
+    rows = torch.tensor([[3.0, 1.0, 2.0, 2.0], [math.nan, 5.0, 4.0, 6.0], [0.0, -1.0, 7.0, -1.0]])
+    whole, ends = rows.nan_to_num(0).long(), torch.tensor([math.inf, 1.0, -math.inf])
+
+    def along(rows, whole, ends):
+        return (
+            rows.median(), *rows.median(1), rows.median(0, keepdim=True).values, whole.median(),
+            *whole.median(-1), ends.median(), *rows.cummax(1), *rows.cummin(0), *whole.cummax(0),
+            *ends.cummax(0), torch.hypot(rows, rows + 1), torch.hypot(3e30 * ends, 4e30 * ends),
+            torch.cdist(rows[2:], whole[:2].float()), torch.cdist(rows[2:], rows[:1], p=1.0),
+        )  # fmt: skip
+
+    graph = formed(along, rows, whole, ends)
+    assert not {node.target for node in graph.graph.nodes} & REPLACED
+    for ours, theirs in zip(
+        graph(rows, whole, ends), along(rows, whole, ends), strict=True
+    ):
+        if theirs.dtype == torch.int64 and theirs.shape == rows.shape[:1]:
+            continue  # the place of a median: any of equals
+        torch.testing.assert_close(ours, theirs, equal_nan=True)
+    values, places = graph(rows, whole, ends)[1:3]
+    torch.testing.assert_close(
+        rows.gather(1, places.unsqueeze(1)).squeeze(1), values, equal_nan=True
+    )
 
 
 # -- what the exporter would lose ------------------------------------------------------------------

@@ -93,6 +93,26 @@ def test_a_compilation_goes_on_after_the_run(monkeypatch, tmp_path):
     agree(ours, run(100, DATA, compile=False)[1], rtol=1e-3)
 
 
+def test_one_program_is_compiled_at_a_time_on_the_side(monkeypatch, tmp_path):
+    """A figure that fits a model at each move of a control has as many programs as moves."""
+    monkeypatch.setenv("PPLKIT_CACHE_DIR", str(tmp_path / "empty"))
+    worth(monkeypatch, True)
+
+    def moved(scale):
+        def model(data):
+            z = sample("z", dist.Normal(0.0, scale))
+            with plate("data", len(data)):
+                sample("obs", dist.Normal(z, 0.5), obs=data)
+
+        return run(60, DATA, compile="auto", program=(model, guide))
+
+    count, _ = compilations(lambda: [moved(1.0 + i) for i in range(4)])
+    assert count == 1 and len(Compilation.going) == 1
+    next(iter(Compilation.going.values())).loop()  # it ends
+    count, _ = compilations(lambda: moved(9.0))
+    assert count == 1
+
+
 def branching(data):
     z = sample("z", dist.Normal(0.0, 1.0))
     with plate("data", len(data)):

@@ -33,6 +33,19 @@ def test_missing_types_are_filled_in():
     assert encoding["y"]["title"] == "height" and made["data"] == {"name": "data"}
 
 
+def test_a_name_with_dots_or_brackets_is_one_column():
+    made = charts.specification(
+        alt.Chart().mark_line().encode(x="a.b", y="mean(m [kg]):Q", color=alt.Color("a.b", type="ordinal"),
+                                       detail=r"a\.b"),
+        tables.checked({"a.b": torch.ones(2), "m [kg]": torch.ones(2)}),
+    )  # fmt: skip
+    encoding = made["encoding"]
+    assert encoding["x"] == {"field": r"a\.b", "type": "quantitative"}
+    assert encoding["y"] == {"aggregate": "mean", "field": r"m \[kg\]", "type": "quantitative"}
+    assert encoding["color"] == {"field": r"a\.b", "type": "ordinal"}
+    assert encoding["detail"] == {"field": r"a\.b", "type": "quantitative"}
+
+
 def test_given_types_stay():
     made = spec(
         alt.Chart().mark_bar().encode(x="x:O", y=alt.Y("y", type="ordinal"), tooltip=["x", "y:N"])

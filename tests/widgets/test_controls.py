@@ -9,6 +9,7 @@ import torch
 import traitlets
 
 import pplwidgets
+from pplwidgets.controls import control, marked
 
 CHART = alt.Chart().mark_line().encode(x="x", y="y")
 
@@ -175,7 +176,13 @@ def test_a_stock_dropdown_shares_its_choices():
 
 def test_a_logarithmic_slider_has_the_range_of_its_values():
     made = figure(rate=ipywidgets.FloatLogSlider(min=-2, max=1, value=0.1))
-    assert {"low": 0.01, "high": 10.0}.items() <= made._controls[0].items()
+    assert {"low": 0.01, "high": 10.0, "log": True}.items() <= made._controls[0].items()
+    control = made._by_name["rate"]
+    assert [round(control.between(share), 6) for share in (0, 1 / 3, 1)] == [0.01, 0.1, 10.0]
+
+
+def test_a_marked_control_may_start_at_zero():
+    assert control("step", marked((0, 9), value=0)).value == 0
 
 
 def test_links_of_every_kind():

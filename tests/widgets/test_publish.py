@@ -90,6 +90,27 @@ def test_what_cannot_be_captured_is_told_with_operation_and_line():
     assert not made.page and not made.files
     assert "cannot be captured" in made.trouble
     assert re.search(r"where: .*test_publish\.py, line \d+", made.trouble)
+    assert 'publish="table"' in made.trouble
+
+
+def test_what_onnx_refuses_is_told_with_operation_and_line():
+    def rolled(n):
+        x = torch.arange(9.0)
+        return {"x": x, "y": x.roll(n)}
+
+    trouble = publish.published(make(rolled, n=(1, 6))).trouble
+    assert "aten.roll.default cannot be published" in trouble
+    assert re.search(r"where: .*test_publish\.py, line \d+", trouble)
+
+
+def test_a_rare_size_has_its_program_too():
+    def sized(n):
+        x = torch.ones(n) if n != 1234 else -torch.ones(n)
+        return {"x": torch.arange(n), "y": x}
+
+    programs = publish.published(make(sized, n=(1, 3000))).page["programs"]
+    at = [sum(publish._serves(each, {"n": n}) for each in programs) for n in (1, 1233, 1234, 3000)]
+    assert at == [1, 1, 1, 1] and len({each["model"] for each in programs}) >= 2
 
 
 def test_a_function_with_a_stream_of_its_own_is_found_out():
@@ -223,6 +244,23 @@ def test_only_what_a_page_shows_keeps_its_state():
     }  # fmt: skip
     assert set(sphinx._live(state, {"box"})) == {"box", "slider", "l1", "l2", "within"}
     assert sphinx._live(state, set()) == {}
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [("box", "let a cell display the figure itself"), ("slider", "make it a control"), ("l1", "")],
+)
+def test_a_figure_that_a_page_cannot_move_is_warned_of(caplog, shown, words):
+    state = {
+        "box": model("VBoxModel", children=["IPY_MODEL_figure"]),
+        "slider": model("FloatSliderModel"),
+        "figure": model("AnyModel", _runtime="..."),
+        "link": model("LinkModel", source=["IPY_MODEL_slider", "value"], target=["IPY_MODEL_figure", "mu"]),
+        "l1": model("LayoutModel"),
+    }  # fmt: skip
+    sphinx._warn_of_figures("page", sphinx._live(state, {shown}), [json.dumps({"state": state})])
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert (words in said) if words else not said
 
 
 def test_a_book_asks_no_host_and_cells_have_time():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import torch
@@ -14,6 +15,8 @@ from .tables import ONE_TABLE, Tables
 _ABSENT = "UndefinedType"
 _CHILDREN = ("layer", "hconcat", "vconcat", "concat", "spec")
 _ADDRESSES = ("url", "href")
+_PATH = re.compile(r"[.\[\]\\]")  # in a field's name: steps into nested data
+_ESCAPED = re.compile(r"\\(.)")
 
 
 def specification(chart, tables: Tables) -> dict:
@@ -139,15 +142,32 @@ def _fill(view, table: str, transformed: bool, tables: Tables) -> None:
         field, typed = _field(channel)
         if field is None:
             continue
-        column = tables[table].get(field)
+        column = tables[table].get(field, tables[table].get(_ESCAPED.sub(r"\1", field)))
         if column is None:
             if not transformed:
                 raise ValueError(
                     f"The chart reads column {field!r} of table {table!r}:"
                     f" {nearest(field, list(tables[table]))}."
                 )
-        elif not typed:
+            continue
+        if not typed:
             channel.type = "nominal" if column.dtype == torch.bool else "quantitative"
+        if field in tables[table] and _PATH.search(field):
+            _escape(channel, field)
+
+
+def _escape(channel, field: str) -> None:
+    """A chart takes dots and brackets in a name for a path into nested data; a column has none."""
+    from altair import Undefined
+    from altair.utils.core import parse_shorthand
+
+    said = _get(channel, "shorthand")
+    if isinstance(said, str):
+        for key, value in parse_shorthand(said).items():
+            if _get(channel, key) is None:
+                channel[key] = value
+        channel.shorthand = Undefined
+    channel.field = _PATH.sub(r"\\\g<0>", field)
 
 
 def _flat(channels) -> Iterator:

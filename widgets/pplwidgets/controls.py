@@ -48,6 +48,7 @@ class Control:
     low: float | None = None
     high: float | None = None
     step: float | None = None
+    log: bool = False  # whether equal ways along the slider are equal factors, `step` the least
     whole: bool = False
     choices: list[tuple[str, Any]] = field(default_factory=list)
     widget: ipywidgets.Widget | None = None  # the author's own, linked both ways
@@ -92,6 +93,14 @@ class Control:
         raise ValueError(
             f"{self.name} is one of {', '.join(l for l, _ in self.choices)}; not {value!r}"
         )
+
+    def between(self, share: float):
+        """The value at this share of the way along the slider, 0 to 1."""
+        if self.log:
+            value = math.exp((1 - share) * math.log(self.low) + share * math.log(self.high))
+        else:
+            value = self.low + share * (self.high - self.low)
+        return min(max(value, self.low), self.high)
 
     def span(self) -> str:
         return f"{self.low:g} … {self.high:g}".replace("-", "−")
@@ -143,6 +152,7 @@ class Control:
             said |= {"low": self.low, "high": self.high}
         if self.kind in ("range", "number"):
             said |= {"step": self.step, "whole": self.whole}
+        said |= {"log": True} if self.log else {}
         if self.kind == "select":
             said["choices"] = [label for label, _ in self.choices]
         said |= {"when": self.when} if self.when else {}
@@ -199,7 +209,8 @@ def marked(
     """
     when = {name: [str(label) for label in labels] for name, labels in (when or {}).items()}
     marks = {"when": when, "play": play, "refit": refit}
-    return Marked(given, {**marks, **{k: v for k, v in (("value", value), ("label", label)) if v}})
+    marks |= {"label": label} if label else {}
+    return Marked(given, marks | ({} if value is None else {"value": value}))
 
 
 def control(name: str, given, default=None) -> Control:
@@ -301,7 +312,8 @@ def bounds(widget) -> dict:
     whole = isinstance(widget.value, int)
     low, high, step = widget.min, widget.max, getattr(widget, "step", None)
     if isinstance(widget, ipywidgets.FloatLogSlider):
-        low, high, step = widget.base**low, widget.base**high, None
+        low, high, step = widget.base**low, widget.base**high, widget.base ** (step or 0.1)
+        return {"low": low, "high": high, "step": step, "log": True}
     step = step or (1 if whole else _pleasant((high - low) / 200))
     return {"low": low, "high": high, "step": step, "whole": whole}
 

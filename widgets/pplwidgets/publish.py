@@ -22,7 +22,7 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ _PROGRAMS = 64  # that one figure may take
 _SETTINGS = 20  # of a contract
 _REPLAYED = 4  # of which the graph is held to already here
 _SIZES = 400  # combinations of whole numbers that are asked for their program
+_LOOKED_AT = 20_000  # of which it is seen whether there is one
 _GRID = 600  # settings of a table
 _STOPS = 41  # of one control, in a table
 _BYTES = 8_000_000  # of a table
@@ -122,10 +123,17 @@ def published(figure: LiveFigure) -> Published:
             if known is not None:
                 _remember(known, made)
     except (Unpublished, PplkitError, ImportError) as fault:
-        return Published(trouble=str(fault))
+        return Published(trouble=_with_remedy(str(fault), figure.publish))
     except Exception as fault:  # exporters raise of all kinds; the book goes on with a picture
-        return Published(trouble=f"It cannot be made a graph. {type(fault).__name__}: {fault}")
+        said = f"It cannot be made a graph. {type(fault).__name__}: {fault}"
+        return Published(trouble=_with_remedy(said, figure.publish))
     return made
+
+
+def _with_remedy(trouble: str, way: str) -> str:
+    if way == "table" or "publish=" in trouble:
+        return trouble
+    return f'{trouble}\n  or else:  publish it as a table of results: live(..., publish="table")'
 
 
 @contextmanager
@@ -282,9 +290,14 @@ def _programs(figure: LiveFigure, made: Published, chosen: dict, moving: list) -
         return {name: value + added.get(name, 0) for name, value in values.items()}
 
     captured = capture(controls_to_columns, arguments(_now(figure)), check=False)
+
+    def serves(settings):
+        return captured.serves(arguments(settings))
+
     found: dict[int, dict] = {}
     when = _wire(figure, chosen)
-    for settings in _sizes(figure, moving):
+    fails = 0
+    for settings in itertools.chain(_sizes(figure, moving), _unserved(figure, moving, serves)):
         try:
             program = captured._program_for([arguments(settings)])[0]
         except CaptureError:
@@ -292,6 +305,9 @@ def _programs(figure: LiveFigure, made: Published, chosen: dict, moving: list) -
         except Exception as fault:  # here the function fails, and a kernel would say so
             whole = {c.name: settings[c.name] for c in moving if c.whole}
             made.page["failing"].append({"when": {**when, **whole}, "text": _told(fault)})
+            fails += 1
+            if fails >= _SIZES:
+                break  # the page says of the others that it does not have them
             continue
         found.setdefault(id(program), arguments(settings))
     described = [_described(made, captured, given, when, added) for given in found.values()]
@@ -328,6 +344,22 @@ def _sizes(figure: LiveFigure, moving: list) -> Iterator[dict]:
     yield now
     for picked in picks:
         yield {**now, **{c.name: value for c, value in zip(whole, picked, strict=True)}}
+
+
+def _unserved(figure: LiveFigure, moving: list, serves) -> Iterator[dict]:
+    """Of many settings of whole numbers those for which there is no program yet."""
+    now = _now(figure)
+    whole = [c for c in moving if c.whole and c.kind == "range"]
+    spans = [range(c.low, c.high + 1) for c in whole]
+    many = math.prod(map(len, spans))
+    if many <= _SIZES:  # all of them have been asked for
+        return
+    drawn = random.Random(1)
+    among = ([drawn.choice(span) for span in spans] for _ in range(_LOOKED_AT))
+    for picked in itertools.product(*spans) if many <= _LOOKED_AT else among:
+        settings = {**now, **{c.name: value for c, value in zip(whole, picked, strict=True)}}
+        if not serves(settings):
+            yield settings
 
 
 def _described(made: Published, captured, given: dict, when: dict, added: dict) -> dict:
@@ -460,6 +492,8 @@ def _add_table(figure: LiveFigure, made: Published) -> None:
         values = axes.get(said["name"])
         if values is None:
             said["fixed"] = True
+        elif said["kind"] == "range" and said.get("log"):
+            said["step"] = (said["high"] / said["low"]) ** (1 / (len(values) - 1))
         elif said["kind"] == "range":
             said["step"] = (said["high"] - said["low"]) / max(1, len(values) - 1)
     made.page["words"] = {**made.page["words"], "random": False}
@@ -488,7 +522,7 @@ def _stops(control, now, many: int) -> list:
     """Values from one end of a range to the other, the present one among them."""
     if control.whole:
         many = min(many, control.high - control.low + 1)
-    values = [control.low + (control.high - control.low) * i / (many - 1) for i in range(many)]
+    values = [control.between(i / (many - 1)) for i in range(many)]
     values = sorted({round(v) if control.whole else float(f"{v:.10g}") for v in values})
     nearest = min(range(len(values)), key=lambda i: abs(values[i] - now))
     values[nearest] = now
@@ -535,12 +569,13 @@ def _random_settings(figure: LiveFigure, many: int) -> Iterator[tuple[dict, int]
 
 
 def _random_number(made, drawn, place: int, now):
-    low, high = made.low, made.high
-    if low is None:
+    if made.low is None:
         low, high = (min(1, now), max(20, 2 * now)) if made.whole else (now - 2, now + 2)
+        made = replace(made, low=low, high=high)
+    share = drawn.random()
     if place < 2:
-        return (low, high)[place]
-    value = drawn.uniform(low, high)
+        return (made.low, made.high)[place]
+    value = made.between(share)
     return round(value) if made.whole else float(f"{value:.6g}")
 
 

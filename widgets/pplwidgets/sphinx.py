@@ -279,8 +279,37 @@ def _keep_live_state(app, pagename: str, templatename: str, context: dict, doctr
         state = json.loads(text)
         live = {**state, "state": _live(state["state"], shown)}
     context["script_files"] = kept
+    _warn_of_figures(pagename, live["state"], states)
     if live["state"]:
         context["body"] += _carriers(app, pagename, live)
+
+
+def _warn_of_figures(pagename: str, shown: dict, states: list[str]) -> None:
+    """A figure is live in a page where it is displayed itself."""
+    from sphinx.util import logging
+
+    every = {k: v for text in states for k, v in json.loads(text)["state"].items()}
+    figures = {model for model, said in every.items() if "_runtime" in said.get("state", {})}
+    linked = {
+        end
+        for said in every.values() if said.get("model_name") in _LINKS
+        for end in _referred(said) if set(_referred(said)) & figures
+    }  # fmt: skip
+    warn = logging.getLogger(__name__).warning
+    if figures & shown.keys():
+        warn(
+            "a live figure inside another widget does not move in the book: let a cell display the"
+            " figure itself",
+            location=pagename,
+            type="pplwidgets",
+        )
+    elif linked & shown.keys():
+        warn(
+            "a widget that is linked with a live figure does not move it in the book: make it a"
+            " control of the figure, live(..., name=widget)",
+            location=pagename,
+            type="pplwidgets",
+        )
 
 
 def _views(body: str) -> list[str]:

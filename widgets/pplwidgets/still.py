@@ -55,9 +55,9 @@ def picture(spec: dict, tables: Tables) -> str:
         panels = [{**panel, "width": _WIDTH - _BESIDE} for panel in spec["vconcat"]]
         spec = {**spec, "vconcat": panels}
     drawn = vl_convert.vegalite_to_svg(spec, config=chart_config(), allowed_base_urls=[])
-    # Numbers of a fifteenth digit are of no use on a screen.
+    # Numbers of a fifteenth digit are of no use on a screen; an axis without data has no values.
     drawn = re.sub(r"(\.\d\d)\d+", r"\1", drawn)
-    return drawn
+    return drawn.replace(" with values from NaN to NaN", "")
 
 
 def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:

@@ -1,6 +1,7 @@
 // Draws tables with Vega-Lite: the specification compiled once per theme, its scales held still.
 import * as vega from "vega";
 import { compile, type TopLevelSpec } from "vega-lite";
+import { Handler, escapeHTML } from "vega-tooltip";
 import type { Row, Tables } from "./protocol";
 import { chartConfig, type Mode } from "./theme";
 
@@ -15,6 +16,18 @@ const MARGIN = 2;
 const BESIDE = 72; // px that the axes of stacked panels take
 const NARROW = 480; // px of width under which legends stand in two columns
 
+const TIP = "pplkit-tooltip";
+
+/** What a tooltip says: text alone (the library's own way would fetch a field named `image`). */
+function told(value: unknown): string {
+  if (value === null || typeof value !== "object") return escapeHTML(value);
+  const rows = Object.entries(value).map(
+    ([name, said]) =>
+      `<tr><td class="key">${escapeHTML(name)}</td><td class="value">${escapeHTML(said)}</td></tr>`,
+  );
+  return `<table><tbody>${rows.join("")}</tbody></table>`;
+}
+
 // A figure fetches nothing, whatever its specification says.
 const refuse = () => Promise.reject(new Error("A live figure loads nothing from outside."));
 const loader = {
@@ -28,6 +41,7 @@ const loader = {
 export class Chart {
   private view: vega.View | undefined;
   private domains: Domains = {};
+  private unseen = new Set<string>(); // scales to which no data have given a domain yet
   private names = new Set<string>();
   private latest: Tables = new Map();
   private work: Promise<void> = Promise.resolve();
@@ -52,18 +66,26 @@ export class Chart {
     return !COMPOSED.some((key) => key in this.spec) && typeof this.spec["width"] !== "number";
   }
 
-  /**
-   * Fix every scale that the chart leaves open to what fits these tables; returns whether there is
-   * any.
-   */
-  async hold(tables: Tables): Promise<boolean> {
-    this.domains = await this.fitting(tables);
-    return Object.keys(this.domains).length > 0;
+  /** Fix every scale that the chart leaves open to what fits these tables. */
+  async hold(tables: Tables): Promise<void> {
+    const { found, empty } = await this.fitting(tables);
+    this.domains = found;
+    this.unseen = empty;
+  }
+
+  /** Fix the scales that had no data so far to what fits these tables; returns whether any has. */
+  async complete(tables: Tables): Promise<boolean> {
+    if (!this.unseen.size) return false;
+    const { found, empty } = await this.fitting(tables);
+    const come = [...this.unseen].filter((name) => !empty.has(name));
+    for (const name of come) this.domains[name] = found[name]!;
+    this.unseen = empty;
+    return come.length > 0;
   }
 
   /** Whether these tables reach beyond the axes. */
   async outside(tables: Tables): Promise<boolean> {
-    const fit = await this.fitting(tables);
+    const { found: fit } = await this.fitting(tables);
     return Object.entries(this.domains).some(([scale, held]) => {
       const now = fit[scale];
       if (!now || now.length !== 2 || !now.every(Number.isFinite)) return false;
@@ -106,6 +128,7 @@ export class Chart {
   close(): void {
     this.view?.finalize();
     this.view = undefined;
+    document.getElementById(TIP)?.classList.remove("visible");
   }
 
   private async paint(): Promise<void> {
@@ -113,7 +136,7 @@ export class Chart {
     this.outdated = false;
     if (!this.view) {
       const made = this.compiled();
-      held(made, this.domains);
+      held(made, this.domains, this.unseen);
       if (this.fluid || this.stacked) clipped(made);
       this.names = new Set((made.data ?? []).map((each) => each.name));
       // The old picture stays until the new one is ready: no flicker, no jump of the page.
@@ -124,7 +147,7 @@ export class Chart {
         container: stage,
         hover: true,
         logLevel: vega.Error,
-        tooltip: () => undefined,
+        tooltip: new Handler({ id: TIP, styleId: `${TIP}-style`, theme: this.mode, formatTooltip: told }).call,
       } as vega.ViewOptions);
       this.fill(this.view, this.names);
       await this.view.runAsync();
@@ -164,21 +187,21 @@ export class Chart {
   }
 
   /** The domains that open scales take for these tables. */
-  private async fitting(tables: Tables): Promise<Domains> {
+  private async fitting(tables: Tables): Promise<{ found: Domains; empty: Set<string> }> {
     const made = this.compiled();
     const open = (made.scales ?? []).filter(isOpen);
     const view = new vega.View(vega.parse(made), { loader, renderer: "none", logLevel: vega.None });
     this.fill(view, new Set((made.data ?? []).map((each) => each.name)), tables);
     await view.runAsync();
     const found: Domains = {};
+    const empty = new Set<string>();
     for (const { name } of open) {
       const domain = (view.scale(name).domain() as unknown[]).map(Number);
-      if (domain.length >= 2 && domain.every(Number.isFinite) && domain[0] !== domain.at(-1)) {
-        found[name] = domain;
-      }
+      if (domain.length < 2 || !domain.every(Number.isFinite)) empty.add(name);
+      else if (domain[0] !== domain.at(-1)) found[name] = domain;
     }
     view.finalize();
-    return found;
+    return { found, empty };
   }
 }
 
@@ -186,15 +209,15 @@ function isOpen(scale: vega.Scale): boolean {
   return CONTINUOUS.has(scale.type) && !Array.isArray(scale.domain) && scale.domain !== undefined;
 }
 
-/** Write domains into a compiled specification. */
-function held(made: vega.Spec, domains: Domains): void {
+/** Write domains into a compiled specification; where no data have come, axes show something. */
+function held(made: vega.Spec, domains: Domains, unseen: Set<string>): void {
   for (const scale of made.scales ?? []) {
-    const domain = domains[scale.name];
+    const nothing = scale.type === "log" ? [1, 10] : [0, 1];
+    const domain = domains[scale.name] ?? (unseen.has(scale.name) ? nothing : undefined);
     if (!domain) continue;
     const open = scale as unknown as Record<string, unknown>;
-    open["domain"] = domain;
-    for (const key of ["nice", "zero", "padding", "domainMin", "domainMax", "domainRaw"])
-      delete open[key];
+    open["domain"] = domain; // a reader's zoom, if the chart has it, is domainRaw and stays
+    for (const key of ["nice", "zero", "padding", "domainMin", "domainMax"]) delete open[key];
   }
 }
 

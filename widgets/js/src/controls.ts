@@ -22,6 +22,10 @@ export function controlView(spec: ControlSpec, change: Change, say: Say): Contro
   const build = { range, number, check, select, text }[spec.kind];
   const { parts, show } = build(spec, id, change, say);
   row.append(...(spec.kind === "check" ? [...parts, label] : [label, ...parts]));
+  if (spec.fixed) {
+    row.title = "It can be changed where a kernel computes, in the notebook.";
+    for (const part of parts) (part as HTMLInputElement).disabled = true;
+  }
   return { el: row, show };
 }
 
@@ -32,27 +36,29 @@ interface Built {
 
 function range(spec: ControlSpec, id: string, change: Change, say: Say): Built {
   const slider = input("range", id);
-  const box = typed(spec, change, say, (value) => void (slider.value = String(value)));
-  slider.min = String(spec.low);
-  slider.max = String(spec.high);
+  const box = typed(spec, change, say, (value) => void (slider.value = String(place(value))));
+  // Of a logarithmic slider, places are logarithms.
+  const place = (value: number) => (spec.log ? Math.log(value) : value);
+  const [low, high] = [place(spec.low!), place(spec.high!)];
+  slider.min = String(low);
+  slider.max = String(high);
   // Any value in the range may be set from elsewhere; only whole numbers are a matter of the
   // control itself.
   slider.step = spec.whole ? String(spec.step ?? 1) : "any";
   slider.classList.add("pplkit-slider");
   box.el.setAttribute("aria-label", "exact value");
   box.el.setAttribute("aria-describedby", `${id}-label`);
-  const step = spec.step ?? (spec.high! - spec.low!) / 100;
-  const snap = (value: number) =>
-    within(spec, spec.low! + Math.round((value - spec.low!) / step) * step);
+  const step = spec.log ? Math.log(spec.step!) : (spec.step ?? (high - low) / 100);
+  const snap = (at: number) => {
+    const there = low + Math.round((at - low) / step) * step;
+    return within(spec, spec.log ? Math.exp(there) : there);
+  };
   const put = (value: number) => {
     box.show(value);
     slider.setAttribute("aria-valuetext", written(value));
   };
   slider.addEventListener("input", () => {
-    const value = snap(slider.valueAsNumber);
-    slider.value = String(value);
-    put(value);
-    change(value);
+    go(snap(slider.valueAsNumber));
   });
   slider.addEventListener("keydown", (event) => {
     const by = {
@@ -66,13 +72,10 @@ function range(spec: ControlSpec, id: string, change: Change, say: Say): Built {
     if (by === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
     // With step="any" browsers choose the stride themselves: take the control's own.
     event.preventDefault();
-    const value = snap(slider.valueAsNumber + by * step);
-    slider.value = String(value);
-    put(value);
-    change(value);
+    go(snap(slider.valueAsNumber + by * step));
   });
   const go = (value: number) => {
-    slider.value = String(value);
+    slider.value = String(place(value));
     put(value);
     change(value);
   };
@@ -83,7 +86,7 @@ function range(spec: ControlSpec, id: string, change: Change, say: Say): Built {
     parts: player ? [slider, box.el, player.el] : [slider, box.el],
     show(value) {
       if (player?.playing) return;
-      slider.value = String(value);
+      slider.value = String(place(value as number));
       put(value as number);
     },
   };

@@ -4,6 +4,9 @@ import type { Ask, Feed, Reply } from "./worker";
 type Column = Float32Array | Float64Array;
 type Unsent<T> = T extends unknown ? Omit<T, "id"> : never;
 
+/** What a runtime says whose memory is gone. */
+const SPENT = /abort|memory|unreachable|bad_alloc/i;
+
 /** That nothing computes here, ever. */
 export class Blocked extends Error {}
 
@@ -44,8 +47,9 @@ export class Engine {
     this.worker.addEventListener("message", ({ data }: MessageEvent<Reply>) => {
       const asked = this.waiting.get(data.id);
       this.waiting.delete(data.id);
-      if (data.failed === undefined) asked?.done(data);
-      else asked?.fail(new Error(data.failed));
+      if (data.failed === undefined) return asked?.done(data);
+      asked?.fail(new Error(data.failed));
+      if (SPENT.test(data.failed)) this.stop(); // it would fail ever after
     });
     this.worker.addEventListener("error", (event) => {
       event.preventDefault();
@@ -69,6 +73,8 @@ export class Engine {
   private stop(): void {
     this.worker?.terminate();
     this.worker = this.started = undefined;
+    const left = [...this.waiting.values()];
     this.waiting.clear();
+    for (const asked of left) asked.fail(new Error("What computes here had to start anew."));
   }
 }

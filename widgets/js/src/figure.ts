@@ -238,6 +238,7 @@ export class Figure {
     if (this.stale(picture)) return; // before axes are fitted to it, which takes its time
     if (this.held && this.choices(picture) !== this.heldFor) this.fitTo(picture);
     await this.held;
+    if (await this.chart.complete(picture.tables)) this.chart.rebuild();
     if (this.stale(picture)) return;
     this.serial = picture.serial;
     this.gone = "";

@@ -19,6 +19,7 @@ import { decoded, fetched, remarks, sizeAt, sizesOf, type Published } from "./pu
 import type { Feed } from "./worker";
 
 const REST = 400; // ms of rest before the address is written
+const LARGEST = 2 ** 25; // of a draw: as many numbers as a page's memory bears
 
 type Hear = (...args: any[]) => void;
 
@@ -213,6 +214,8 @@ export class PageSource implements Source {
     const sizes = sizesOf(program, settings)!;
     const feeds = program.inputs.map(({ name, dtype, shape, control, add, draw, distribution }) => {
       const dims = shape.map((size) => sizeAt(size, sizes) as number);
+      if (dims.reduce((a, b) => a * b, 1) > LARGEST)
+        throw new Error("These settings take more random numbers than a page has room for.");
       const feed: Feed = { name, dtype, dims };
       if (control !== undefined) return { ...feed, value: Number(settings[control]) + (add ?? 0) };
       return { ...feed, draw: draw!, distribution: distribution! };

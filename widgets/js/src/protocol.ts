@@ -13,6 +13,8 @@ export interface ControlSpec {
   low?: number;
   high?: number;
   step?: number | null;
+  /** Equal ways along the slider are equal factors; `step` is the least of these. */
+  log?: boolean;
   whole?: boolean;
   choices?: string[];
   /** Labels of other controls' choices for which this one is shown. */

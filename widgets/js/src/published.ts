@@ -2,7 +2,7 @@
 import type { Controls, ControlSpec, Head, Tables, Wire, Words } from "./protocol";
 import { written } from "./words";
 
-/** A whole number, a size's name, or an operation and its parts. */
+/** A number, a size's name, or an operation and its parts. */
 export type Size = number | string | boolean | [string, ...Size[]];
 
 export interface Input {
@@ -61,9 +61,13 @@ export interface Published {
 const OPERATIONS: Record<string, (...parts: any[]) => number | boolean> = {
   "+": (...parts: number[]) => parts.reduce((a, b) => a + b, 0),
   "*": (...parts: number[]) => parts.reduce((a, b) => a * b, 1),
+  "/": (a: number, b: number) => a / b,
   "//": (a: number, b: number) => Math.floor(a / b),
   "%": (a: number, b: number) => a - b * Math.floor(a / b),
   "**": (a: number, b: number) => a ** b,
+  trunc: Math.trunc,
+  floor: Math.floor,
+  ceil: Math.ceil,
   max: Math.max,
   min: Math.min,
   "<=": (a: number, b: number) => a <= b,

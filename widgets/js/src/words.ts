@@ -2,7 +2,8 @@
 // is.
 import type { Controls, ControlSpec, Tables, Wire } from "./protocol";
 
-const PLACE = /\{(\w+)(?:\.(\w+))?(?::\.(\d)f)?\}/g;
+// Names as Python has them, in any script.
+const PLACE = /\{([\p{L}\p{M}\p{N}_]+)(?:\.([\p{L}\p{M}\p{N}_]+))?(?::\.(\d)f)?\}/gu;
 
 export function written(value: unknown, digits?: number): string {
   if (typeof value === "boolean") return value ? "on" : "off";

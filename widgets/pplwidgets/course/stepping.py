@@ -34,7 +34,7 @@ def stepper(program: Callable | Recording | None = None, *args, title: str = "",
         title: stands above.
 
     Raises:
-        ValueError: a run of more than 600 events.
+        ValueError: a run of no statement, or of more than 600 events.
 
     >>> figure = stepper()
     >>> figure
@@ -46,6 +46,10 @@ def stepper(program: Callable | Recording | None = None, *args, title: str = "",
     if program is None:
         program, args, kwargs = _example, (), {}
     recording = program if isinstance(program, Recording) else record(program, *args, **kwargs)
+    if not recording.events:
+        raise ValueError(
+            f"{recording.name} reaches no statement, so there is nothing to step through."
+        )
     if len(recording.events) > _MOST:
         raise ValueError(
             f"This run has {len(recording.events)} events, and a stepper takes {_MOST}: step"
@@ -59,14 +63,9 @@ def stepper(program: Callable | Recording | None = None, *args, title: str = "",
         "rows": _rows(recording),
         "head": list(_HEAD),
     }
-    last = len(state["steps"]) - 1
-    own = {"step": marked((0, last), value=None, play=True)}
-    made = Drawn("stepper", state, own, title=title or f"{recording.name}, step by step",
+    own = {"step": marked((0, len(state["steps"]) - 1), value=0, play=True)}
+    return Drawn("stepper", state, own, title=title or f"{recording.name}, step by step",
                  still=story.html(recording))  # fmt: skip
-    made.step = 0
-    made._by_name["step"].value = 0
-    made._controls = [{**made._by_name["step"].describe()}]
-    return made
 
 
 def model(data):
