@@ -309,8 +309,8 @@ def guide_fixed_mean(readings):
     sample("length", dist.Normal(10.0, scale))
 
 
-def guide_fixed_scale(readings):
-    sample("length", dist.Normal(param("loc", torch.tensor(10.0)), 1.0))
+def guide_fixed_scale(readings, scale=1.0):
+    sample("length", dist.Normal(param("loc", torch.tensor(10.0)), scale))
 
 
 def guide_with_reading(readings):
@@ -350,6 +350,7 @@ GUIDE_WRONG = [
     ("no-param", guide_no_param, "nothing to fit"),
     ("wrong-mean", guide_fixed_mean, "mean"),
     ("wrong-scale", guide_fixed_scale, "standard deviation"),
+    ("fixed-scale", lambda r: guide_fixed_scale(r, 0.2), "whatever the readings"),
     ("observed-in-guide", guide_with_reading, "which the model observes"),
     ("latent-in-plate", guide_in_plate, "draws 6 lengths"),
     ("point", guide_point, "single point"),

@@ -101,6 +101,7 @@ def _run_side_by_side(app, env, docnames: list[str]) -> None:
     todo = [path for path in _notebooks(app, env, docnames) if not _is_kept(cache, path)]
     if not todo:
         return
+    todo.sort(key=_figures, reverse=True)  # what takes longest begins first
     with ThreadPoolExecutor(min(_processors(), len(todo))) as pool:
         running = {pool.submit(_run, path, config): path for path in todo}
         for done in as_completed(running):
@@ -118,6 +119,10 @@ def _notebooks(app, env, docnames: list[str]):
         skipped = (path.match(pattern) for pattern in app.config.nb_execution_excludepatterns)
         if path.suffix == ".ipynb" and not any(skipped):
             yield path
+
+
+def _figures(path: Path) -> int:
+    return len(re.findall(r"\bpplwidgets\.\w+\(", path.read_text(encoding="utf-8")))
 
 
 def _is_kept(cache, path: Path) -> bool:

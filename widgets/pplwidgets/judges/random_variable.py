@@ -446,9 +446,25 @@ def _guide(answer: Answer) -> str:
             "Let the scale of `length` be a parameter, constrained to be positive.",
             "wrong-scale",
         )
+    _scale_is_found(answer, readings[:2])
     return (
         "fitted by SVI, the guide agrees with the exact posterior in mean and standard deviation."
     )
+
+
+def _scale_is_found(answer: Answer, few: Tensor) -> None:
+    """A scale that no parameter moves must still be right for fewer readings: no lucky number."""
+    run, _ = answer.traced(few, rng_seed=2)
+    scale = run.nodes["length"].fn.stddev
+    right = (_PRIOR[1] ** -2 + len(few) / _NOISE**2) ** -0.5
+    if not scale.requires_grad and not 0.75 < float(scale) / right < 1.33:
+        raise Mistake(
+            f"the guide's standard deviation is {float(scale):.2f} whatever the readings: right for "
+            f"the six readings of this check, and for {len(few)} of them it should be "
+            f"{right:.2f}.",
+            "Let the scale of `length` be a parameter, constrained to be positive.",
+            "fixed-scale",
+        )
 
 
 def _guide_structure(sites: dict, n: int) -> None:
