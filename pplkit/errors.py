@@ -1732,6 +1732,17 @@ def initial_params(found: str, expected: str) -> UsageError:
     )
 
 
+def not_a_variable(what: str, argument: str, name: str, known: list[str]) -> UsageError:
+    said = nearest(name, known)
+    return UsageError(
+        f"{what} found no latent variable named {name!r}",
+        where=user_frame(),
+        found=f"{argument.rstrip('=')} tells of {name!r}",
+        expected=f"continuous latent variables alone: {', '.join(map(repr, known))}",
+        remedy=said if said.startswith("did you mean") else None,
+    )
+
+
 def nothing_drawn() -> UsageError:
     return UsageError(
         "MCMC has no draws yet",

@@ -139,6 +139,10 @@ class Density:
                 self.device = site.value.device
         if not self.variables:
             raise errors.nothing_to_sample([site.name for site in sites], run)
+        names = [variable.name for variable in self.variables]
+        for name in self.transforms:
+            if name not in names:
+                raise errors.not_a_variable("MCMC", "transforms=", name, names)
 
     def _add(self, name: str, shape, free_shape, dtype) -> None:
         self.variables.append(Variable(name, shape, free_shape, dtype, self.size))
