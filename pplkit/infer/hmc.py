@@ -21,6 +21,7 @@ from .autoguide.initialization import Strategy, init_to_uniform
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 DIVERGED = 1000.0  # an energy that has grown by this much never comes back
 _DOUBLINGS = 100
+_ONE_OF_TWO = "one of the two: the model itself, not model(...), which runs it"
 
 
 class Point(NamedTuple):
@@ -145,8 +146,7 @@ class HMC:
     ):
         name = type(self).__name__
         if (model is None) == (potential_fn is None):
-            needed = "one of the two: the model itself, not model(...), which runs it"
-            raise errors.missing_argument(name, "a model, or potential_fn=", needed)
+            raise errors.missing_argument(name, "a model, or potential_fn=", _ONE_OF_TWO)
         given, label = (model, "model=") if model is not None else (potential_fn, "potential_fn=")
         if not callable(given):
             called = f"the function itself: {label[:-1]}, not {label[:-1]}(...), which runs it"

@@ -365,7 +365,7 @@ class MCMC:
 
     def _initial(self, density: Density | None) -> dict[str, Tensor]:
         """The values given to start from, with a dimension of chains."""
-        given, known = self.initial_params or {}, {}
+        given, known = {} if self.initial_params is None else self.initial_params, {}
         if not isinstance(given, Mapping):
             expected = "a dictionary by variable"
             raise errors.wrong_argument("MCMC", "initial_params=", given, expected)

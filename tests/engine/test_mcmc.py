@@ -580,6 +580,22 @@ def test_a_subsampled_plate():
     assert "2 of 5" in told.value.found
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_variable_that_comes_and_goes(first):
+    def model():
+        x = pplkit.sample("x", dist.Normal(0.0, 1.0))
+        if (x > met[0]) == first:
+            pplkit.sample("w", dist.Normal(0.0, 1.0))
+
+    met = [torch.tensor(-100.0)]
+    density = Density(model, (), {})
+    met = [torch.tensor(100.0)]
+    free = {variable.name: torch.zeros(()) for variable in density.variables}
+    with pytest.raises(errors.ModelError, match="'w' is not in every run of the model") as told:
+        density.potential(free, (), {})
+    assert (told.value.where is not None) and ("has it not" in told.value.found) == first
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -630,6 +646,8 @@ def test_starts_of_another_shape():
     with pytest.raises(errors.UsageError, match="initial_params do not fit") as told:
         sampled(simple, f64(0.0), chains=2, initial_params={"x": "one"})
     assert "'x': str" in told.value.found
+    with pytest.raises(errors.UsageError, match="cannot use this initial_params"):
+        sampled(simple, f64(0.0), chains=2, initial_params=torch.zeros(2))
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def simplex_and_correlations():
         NUTS(schools, adapt_step_size=False, adapt_mass_matrix=False, step_size=0.3),
         HMC(schools, trajectory_length=1.0),
         HMC(schools, num_steps=3, full_mass=True),
-        NUTS(schools, full_mass=[("tau", "standard")]),
+        NUTS(schools, full_mass=[("tau", "standard")], max_tree_depth=3),
         NUTS(simplex_and_correlations),
     ],
     ids=["nuts", "dense", "fixed", "hmc", "steps", "blocks", "simplex"],
