@@ -1732,6 +1732,29 @@ def initial_params(found: str, expected: str) -> UsageError:
     )
 
 
+def variables_come_and_go(name: str, site: Message | None) -> ModelError:
+    there = "has it, the first had not" if site is not None else "has it not, the first had"
+    return ModelError(
+        f"latent variable {name!r} is not in every run of the model",
+        site=name,
+        where=user_frame() if site is None else site.where,
+        found=f"a run at other values of the variables that {there}",
+        expected="the same variables, whatever their values: chains move in all of them together",
+        remedy=f"sample {name!r} in every run, and choose by torch.where whether it counts",
+    )
+
+
+def not_a_variable(what: str, argument: str, name: str, known: list[str]) -> UsageError:
+    said = nearest(name, known)
+    return UsageError(
+        f"{what} found no latent variable named {name!r}",
+        where=user_frame(),
+        found=f"{argument.rstrip('=')} tells of {name!r}",
+        expected=f"continuous latent variables alone: {', '.join(map(repr, known))}",
+        remedy=said if said.startswith("did you mean") else None,
+    )
+
+
 def nothing_drawn() -> UsageError:
     return UsageError(
         "MCMC has no draws yet",

@@ -72,6 +72,8 @@ struct Settings {
     int64_t* num_steps_taken;
     // Of each chain: the last transition's.
     double* accepted;
+    // Of each pair of variables: whether their covariance is learnt; null: all, or none.
+    const double* within;
 };
 
 uint64_t hashed(uint64_t seed, uint64_t counter) {
@@ -319,6 +321,7 @@ struct Chain {
         const double shrink = rows / (rows + 5.0), small = 1e-3 * (5 / (rows + 5.0));
         for (int64_t i = 0; i < square(); i++)
             covariance[i] = products[i] / (rows - 1) * shrink + (s.dense ? 0.0 : small);
+        for (int64_t i = 0; s.within && i < square(); i++) covariance[i] *= s.within[i];
         for (int64_t i = 0; s.dense && i < n; i++) covariance[i * n + i] += small;
         std::fill(mean, mean + n, 0.0);
         std::fill(products, products + square(), 0.0);

@@ -32,15 +32,18 @@ class Phase(IntEnum):
 def schedule(warmup: int, initial: int = 75, final: int = 50, window: int = 25) -> list[Phase]:
     """The phase of each transition of a warm-up.
 
+    A short one keeps up to 20 transitions to settle the step size, which starts anew, ten times too
+    long, when the covariance is known.
+
     >>> [int(phase) for phase in schedule(20)]
-    [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 0, 0]
+    [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 0, 0, 0, 0, 0, 0]
     >>> [t for t, phase in enumerate(schedule(1000)) if phase == Phase.CLOSE]
     [99, 149, 249, 449, 949]
     """
     if warmup < 20:
         return [Phase.PLAIN] * warmup
     if initial + final + window > warmup:
-        initial, final = int(0.15 * warmup), int(0.1 * warmup)
+        initial, final = int(0.15 * warmup), min(20, warmup // 3)
         window = warmup - initial - final
     phases, last = [Phase.PLAIN] * warmup, warmup - final
     start = initial
@@ -156,14 +159,15 @@ class Spread:
         grown = after[:, :, None] * before[:, None, :] if dense else before * after
         self.products = self.products + grown
 
-    def metric(self, n: int) -> Metric:
+    def metric(self, n: int, within: Tensor | None = None) -> Metric:
         """The covariance of `n` rows, drawn towards a small multiple of the unit matrix, for they
-        are few.
+        are few; 0 where `within`, `(size, size)`, is.
         """
         covariance = self.products / (n - 1) * (n / (n + 5))
         small = 1e-3 * (5 / (n + 5))
         if covariance.dim() == 3:
             size = covariance.shape[-1]
+            covariance = covariance if within is None else covariance * within
             covariance = covariance + small * torch.eye(size, dtype=covariance.dtype).to(covariance)
         else:
             covariance = covariance + small

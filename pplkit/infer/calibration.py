@@ -349,7 +349,8 @@ def _by_chains(simulated: Simulated, sampler: Callable, settings: dict):
     potential = Potential(density, (simulated.observed,), {}, per_chain=True)
     rng_seed = mcmc._seed()
     at = mcmc._start(potential, rng_seed)
-    chains = Chains(kernel, potential, at, mcmc.warmup_steps, rng_seed)
+    within = kernel.within(density.variables)
+    chains = Chains(kernel, potential, at, mcmc.warmup_steps, rng_seed, within)
     made = Draws(simulated.number, mcmc.num_samples, density.size, at.q.device)
     mcmc._run(chains, made)
     values: list[dict[str, Tensor]] = []

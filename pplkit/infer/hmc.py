@@ -8,7 +8,7 @@ chains take their steps together, each with a step size and a mass matrix of its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +21,7 @@ from .autoguide.initialization import Strategy, init_to_uniform
 Evaluate = Callable[[Tensor], tuple[Tensor, Tensor]]
 DIVERGED = 1000.0  # an energy that has grown by this much never comes back
 _DOUBLINGS = 100
+_ONE_OF_TWO = "one of the two: the model itself, not model(...), which runs it"
 
 
 class Point(NamedTuple):
@@ -101,7 +102,8 @@ class HMC:
         adapt_step_size: find a step size in the warm-up at which `target_accept_prob` of the
             proposals are accepted.
         adapt_mass_matrix: learn the variables' scales in the warm-up.
-        full_mass: learn their correlations, too.
+        full_mass: learn their correlations, too: True, all of them; `[("a", "b"), ("c",)]`, those
+            within each block of variables, the others' scales alone.
         transforms: by variable, maps from its support to real numbers in place of its own.
         max_plate_nesting: how many dimensions plates take, for models with discrete variables; a
             run of the model tells otherwise.
@@ -130,7 +132,7 @@ class HMC:
         num_steps: int | None = None,
         adapt_step_size: bool = True,
         adapt_mass_matrix: bool = True,
-        full_mass: bool = False,
+        full_mass: bool | Sequence[Sequence[str]] = False,
         transforms: Mapping[str, Any] | None = None,
         max_plate_nesting: int | None = None,
         jit_compile: bool = False,
@@ -144,7 +146,7 @@ class HMC:
     ):
         name = type(self).__name__
         if (model is None) == (potential_fn is None):
-            raise errors.missing_argument(name, "a model, or potential_fn=", "one of the two")
+            raise errors.missing_argument(name, "a model, or potential_fn=", _ONE_OF_TWO)
         given, label = (model, "model=") if model is not None else (potential_fn, "potential_fn=")
         if not callable(given):
             called = f"the function itself: {label[:-1]}, not {label[:-1]}(...), which runs it"
@@ -167,7 +169,7 @@ class HMC:
         self.trajectory_length = 2 * math.pi if trajectory_length is None else trajectory_length
         self.num_steps = num_steps
         self.adapt_step_size, self.adapt_mass_matrix = adapt_step_size, adapt_mass_matrix
-        self.full_mass, self.transforms = bool(full_mass), transforms
+        self.full_mass, self.transforms = _blocks(name, full_mass), transforms
         self.max_plate_nesting = max_plate_nesting
         self.target_accept_prob = float(target_accept_prob)
         self.init_strategy = init_strategy
@@ -199,11 +201,50 @@ class HMC:
             torch.where(accepted, new, energy),
         )
 
+    def within(self, variables: Sequence) -> Tensor | None:
+        """Which pairs of numbers are in one block of `full_mass`, `(size, size)`; None: all, or
+        none.
+
+        Raises:
+            UsageError: a block of a variable that there is not.
+        """
+        if isinstance(self.full_mass, bool):
+            return None
+        places = {variable.name: variable.slice for variable in variables}
+        size = max(place.stop for place in places.values())
+        within = torch.eye(size, dtype=torch.float64)
+        for block in self.full_mass:
+            member = torch.zeros(size, dtype=torch.float64)
+            for name in block:
+                if name not in places:
+                    raise errors.not_a_variable(
+                        type(self).__name__, "full_mass=", name, list(places)
+                    )
+                member[places[name]] = 1.0
+            within = torch.maximum(within, torch.outer(member, member))
+        return within
+
     def _steps(self, step: Tensor) -> Tensor:
         if self.num_steps is not None:
             return torch.full_like(step, self.num_steps, dtype=torch.int64)
         # A first guess of the step size may be tiny.
         return (self.trajectory_length / step).clamp(1, 1024).long()
+
+
+def _blocks(kernel: str, full_mass: Any) -> bool | list[tuple[str, ...]]:
+    """`full_mass=` as a user gives it: True, False, or names in blocks."""
+    if isinstance(full_mass, bool):
+        return full_mass
+    expected = 'True, False, or names of variables in blocks: [("a", "b"), ("c",)]'
+    blocks = full_mass if isinstance(full_mass, list | tuple) else [None]
+    for block in blocks:
+        if not isinstance(block, list | tuple) or not all(isinstance(n, str) for n in block):
+            raise errors.wrong_argument(kernel, "full_mass=", full_mass, expected)
+    names = [name for block in blocks for name in block]
+    if len(names) > len(set(names)):
+        expected = "each variable in one block alone"
+        raise errors.wrong_argument(kernel, "full_mass=", full_mass, expected)
+    return [tuple(block) for block in blocks]
 
 
 def _positive(number: Any) -> bool:

@@ -82,18 +82,28 @@ class Chains:
         at: where chains start, with potential and gradient there; momenta do not matter.
         warmup: how many transitions adapt.
         rng_seed: of all noise.
+        within: `(size, size)`, 1 for each pair of numbers whose covariance is learnt, or 0.
 
     Attributes:
         age: how many transitions have been made.
         point, step, metric: where chains are, and with what step size and metric they move on.
     """
 
-    def __init__(self, kernel: HMC, potential: Callable, at: Point, warmup: int, rng_seed: int):
+    def __init__(
+        self,
+        kernel: HMC,
+        potential: Callable,
+        at: Point,
+        warmup: int,
+        rng_seed: int,
+        within: Tensor | None = None,
+    ):
         chains, size = at.q.shape
         self.kernel, self.potential, self.warmup, self.age = kernel, potential, warmup, 0
         self.noise = Noise(rng_seed, chains, size, at.q.device)
         self.point = at
-        self.metric = Metric.unit(chains, size, kernel.full_mass, at.q.device)
+        self.within = within  # which pairs of numbers may covary; None: all, or none
+        self.metric = Metric.unit(chains, size, bool(kernel.full_mass), at.q.device)
         self.accepted = torch.zeros_like(at.potential)  # at the last transition
         self.step = torch.full_like(at.potential, kernel.step_size)
         self.phases = schedule(warmup) if kernel.adapt_mass_matrix else [Phase.PLAIN] * warmup
@@ -125,7 +135,7 @@ class Chains:
         if phase != Phase.PLAIN:
             self.spread.add(self.point.q, rows)
         if phase == Phase.CLOSE:
-            self.metric = self.spread.metric(rows)
+            self.metric = self.spread.metric(rows, self.within)
             self.spread = Spread.empty(self.metric)
             if finding:
                 self._guess(noise)
@@ -285,7 +295,8 @@ class MCMC:
         potential = Potential(density, args, kwargs, per_chain)
         at = self._start(potential, rng_seed)
         check_proper(potential, at.q[0])
-        chains = Chains(self.kernel, potential, at, self.warmup_steps, rng_seed)
+        within = self.kernel.within(density.variables)
+        chains = Chains(self.kernel, potential, at, self.warmup_steps, rng_seed, within)
         if bool((chains.step > _RUNAWAY).any()) and self.kernel.adapt_step_size:
             raise errors.improper_posterior([])
         self.chains = chains
@@ -354,7 +365,10 @@ class MCMC:
 
     def _initial(self, density: Density | None) -> dict[str, Tensor]:
         """The values given to start from, with a dimension of chains."""
-        given, known = self.initial_params or {}, {}
+        given, known = {} if self.initial_params is None else self.initial_params, {}
+        if not isinstance(given, Mapping):
+            expected = "a dictionary by variable"
+            raise errors.wrong_argument("MCMC", "initial_params=", given, expected)
         if density is not None:
             known = {v.name: v.free_shape for v in density.variables}
             if given and given.keys() != known.keys():
@@ -363,7 +377,11 @@ class MCMC:
                 )
         found = {}
         for name, value in given.items():
-            value = torch.as_tensor(value)
+            try:
+                value = torch.as_tensor(value)
+            except (TypeError, ValueError, RuntimeError):
+                shown = f"{name!r}: {type(value).__name__}"
+                raise errors.initial_params(shown, "numbers, or a tensor of them") from None
             if self.num_chains == 1 and (density is None or value.shape == known.get(name)):
                 value = value[None]
             expected = (self.num_chains, *known.get(name, value.shape[1:]))

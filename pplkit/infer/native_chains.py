@@ -31,7 +31,7 @@ _ADDRESSES = (
     "age", "q", "potential", "gradient", "step", "covariance", "root", "mean", "products",
     "log_step", "log_mean", "error", "count", "centre", "noise", "seeds", "phases", "counts",
     "rows", "accept_prob", "energy", "potential_energy", "diverging", "num_steps_taken",
-    "accepted",
+    "accepted", "within",
 )  # fmt: skip
 
 
@@ -151,6 +151,8 @@ class Native:
             centre=c.averaging.centre, phases=schedule[0], counts=schedule[1],
             accepted=c.accepted,
         )  # fmt: skip
+        if c.within is not None:
+            self._point_at(within=c.within)
         numbers = tuple(self._sizes[symbol] for symbol in self._step.symbols)
         self._numbers = (ctypes.c_int64 * max(1, len(numbers)))(*numbers)
         library = self._loop._library

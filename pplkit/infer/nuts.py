@@ -12,6 +12,7 @@ effects for flexible and accelerated probabilistic programming in NumPyro").
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,7 +78,7 @@ class NUTS(HMC):
         step_size: float = 1.0,
         adapt_step_size: bool = True,
         adapt_mass_matrix: bool = True,
-        full_mass: bool = False,
+        full_mass: bool | Sequence[Sequence[str]] = False,
         use_multinomial_sampling: bool = True,
         transforms=None,
         max_plate_nesting: int | None = None,

@@ -139,6 +139,10 @@ class Density:
                 self.device = site.value.device
         if not self.variables:
             raise errors.nothing_to_sample([site.name for site in sites], run)
+        names = [variable.name for variable in self.variables]
+        for name in self.transforms:
+            if name not in names:
+                raise errors.not_a_variable("MCMC", "transforms=", name, names)
 
     def _add(self, name: str, shape, free_shape, dtype) -> None:
         self.variables.append(Variable(name, shape, free_shape, dtype, self.size))
@@ -213,6 +217,7 @@ class Density:
                     raise errors.loss_not_scalar(found)
                 return found.reshape(())
             run, placed = self.run(free, args, kwargs)
+            self._check_structure(run, free)
             if self.first is None or not any(map(enumerated, run.sites("sample"))):
                 terms = [site.log_prob_sum for site in run.sites("sample")]
             else:
@@ -225,6 +230,15 @@ class Density:
                 if not question.told_by_loss and (question.moves or all_of_them):
                     total = torch.where(question.holds, total, math.inf)
         return total
+
+    def _check_structure(self, run: Trace, free: Mapping[str, Tensor]) -> None:
+        """Raise unless a run has the variables that the chains have."""
+        for site in run.sites("sample"):
+            if not (site.is_observed or site.name in free or enumerated(site)):
+                raise errors.variables_come_and_go(site.name, site)
+        for name in free:
+            if name not in run:
+                raise errors.variables_come_and_go(name, None)
 
     def with_gradient(
         self, free: Mapping[str, Tensor], args: tuple, kwargs: dict

@@ -71,6 +71,11 @@ class Predictive:
         if return_sites is not None and not isinstance(return_sites, (list, tuple, set, frozenset)):
             expected = 'a list of names, as ["x"]'
             raise errors.wrong_argument("Predictive", "return_sites=", return_sites, expected)
+        if not isinstance(posterior_samples, Mapping | None):
+            expected = "draws by name: a dictionary"
+            raise errors.wrong_argument(
+                "Predictive", "posterior_samples=", posterior_samples, expected
+            )
         if guide is not None and posterior_samples:
             raise errors.samples_and_guide()
         if log_weights is not None and not posterior_samples:

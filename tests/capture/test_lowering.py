@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from pplkit.capture import capture, native
 from pplkit.capture.program import _inputs
+from pplkit.distributions import constraints, transform_to
 
 
 def real(z):
@@ -134,6 +135,49 @@ def example(n):
 def test_every_operation(n):
     found, expected = natively(list(OPERATIONS.values()), example(n))
     for name, ours, theirs in zip(OPERATIONS, found, expected, strict=True):
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-6, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def slope(function):
+    def total(x, m, k):
+        made = function(x, m, k)
+        weights = torch.arange(made.numel(), dtype=made.dtype).cos()
+        return (made.reshape(-1) * weights).sum()
+
+    return torch.func.grad(total)
+
+
+def in_place(x):
+    twice = 2 * x
+    view = twice[1:]
+    view.mul_(2.0)
+    twice[0] = x.sum()
+    return twice.clamp_(max=3.0) + view.sum()
+
+
+WRITING = {  # the gradients of these, or they themselves, write into tensors of their own
+    "cumprod": slope(lambda x, m, k: x.cumprod(0)),
+    "cumprod of a zero": slope(lambda x, m, k: torch.cat([x[:2], x[2:] * 0]).cumprod(0)),
+    "cumprod of rows": slope(lambda x, m, k: narrow(x, 3).softmax(-1).cumprod(-1)),
+    "stick-breaking": slope(lambda x, m, k: transform_to(constraints.simplex)(x)),
+    "correlations": slope(lambda x, m, k: transform_to(constraints.corr_cholesky)(x)),
+    "ordered": slope(lambda x, m, k: transform_to(constraints.ordered_vector)(x)),
+    "cummax": slope(lambda x, m, k: x.cummax(0).values),
+    "prod": slope(lambda x, m, k: m.prod(1)),
+    "index_put": slope(lambda x, m, k: torch.zeros_like(x).index_put((k,), x, accumulate=True)),
+    "norm": slope(lambda x, m, k: torch.linalg.vector_norm(x[:, None] - m, dim=0)),
+    "median": slope(lambda x, m, k: x.exp().median()),
+    "sort": slope(lambda x, m, k: x.sort(descending=True).values),
+    "in place": lambda x, m, k: in_place(x),
+    "slope of in place": slope(lambda x, m, k: in_place(x)),
+}
+
+
+def test_operations_that_write():
+    found, expected = natively(list(WRITING.values()), example(6))
+    for name, ours, theirs in zip(WRITING, found, expected, strict=True):
         torch.testing.assert_close(
             ours, theirs, rtol=1e-6, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
         )

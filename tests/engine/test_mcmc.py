@@ -580,6 +580,22 @@ def test_a_subsampled_plate():
     assert "2 of 5" in told.value.found
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_variable_that_comes_and_goes(first):
+    def model():
+        x = pplkit.sample("x", dist.Normal(0.0, 1.0))
+        if (x > met[0]) == first:
+            pplkit.sample("w", dist.Normal(0.0, 1.0))
+
+    met = [torch.tensor(-100.0)]
+    density = Density(model, (), {})
+    met = [torch.tensor(100.0)]
+    free = {variable.name: torch.zeros(()) for variable in density.variables}
+    with pytest.raises(errors.ModelError, match="'w' is not in every run of the model") as told:
+        density.potential(free, (), {})
+    assert (told.value.where is not None) and ("has it not" in told.value.found) == first
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -603,6 +619,7 @@ def test_settings_that_make_no_sense(settings, said):
     [
         {"step_size": 0.0}, {"step_size": math.nan}, {"target_accept_prob": 1.0},
         {"max_tree_depth": 0}, {"init_strategy": 3}, {"use_multinomial_sampling": False},
+        {"full_mass": "yes"}, {"full_mass": ["x"]}, {"full_mass": [("x",), ("z", "x")]},
     ],
 )  # fmt: skip
 def test_settings_of_a_kernel_that_make_no_sense(settings):
@@ -626,6 +643,47 @@ def test_starts_of_another_shape():
     with pytest.raises(errors.UsageError, match="initial_params do not fit") as told:
         sampled(simple, f64(0.0), chains=2, initial_params={"x": torch.zeros(2)})
     assert told.value.expected == "'x', 'z'"
+    with pytest.raises(errors.UsageError, match="initial_params do not fit") as told:
+        sampled(simple, f64(0.0), chains=2, initial_params={"x": "one"})
+    assert "'x': str" in told.value.found
+    with pytest.raises(errors.UsageError, match="cannot use this initial_params"):
+        sampled(simple, f64(0.0), chains=2, initial_params=torch.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"full_mass": [("x", "zz")]}, {"transforms": {"zz": dist.transforms.ExpTransform()}}],
+)
+def test_settings_for_a_variable_that_there_is_not(settings):
+    with pytest.raises(errors.UsageError, match="no latent variable named 'zz'") as told:
+        sampled(simple, f64(0.0), chains=1, draws=5, warmup=5, **settings)
+    assert next(iter(settings)) in told.value.found and "'z'" in told.value.remedy
+
+
+def test_correlations_within_blocks_of_variables():
+    def model():
+        pplkit.sample("a", dist.Normal(torch.zeros(2, dtype=torch.float64), 1.0).to_event(1))
+        b = pplkit.sample("b", dist.Normal(f64(0.0), 1.0))
+        c = pplkit.sample("c", dist.Normal(f64(0.0), 1.0))
+        pplkit.sample("d", dist.Normal(b + c, 0.5))
+
+    mcmc = sampled(model, full_mass=[("d", "b"), ("a",)], chains=2, draws=5, warmup=40)
+    apart = (mcmc.chains.metric.covariance == 0).double()
+    inside = torch.eye(5, dtype=torch.float64)
+    inside[:2, :2] = inside[2, 4] = inside[4, 2] = 1
+    assert torch.equal(apart, (1 - inside).expand(2, 5, 5))
+    root = mcmc.chains.metric.root
+    torch.testing.assert_close(root @ root.mT, mcmc.chains.metric.covariance)
+
+
+def test_a_short_warmup_leaves_steps_of_a_sensible_size():
+    def model():
+        scale = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
+        pplkit.sample("x", dist.Normal(torch.zeros_like(scale), scale).to_event(1))
+
+    fields = sampled(model, chains=100, draws=10, warmup=20).get_extra_fields(group_by_chain=True)
+    assert int(fields["diverging"].any(1).sum()) <= 5
+    assert float(fields["accept_prob"].mean()) > 0.7
 
 
 def test_draws_before_a_run():

@@ -57,6 +57,12 @@ def check_same(ours, theirs):
     torch.testing.assert_close(ours.chains.step, theirs.chains.step, rtol=1e-5, atol=0)
 
 
+def simplex_and_correlations():
+    a = torch.tensor([6.0, 2.5, 2.0, 2.0], dtype=torch.float64)
+    pplkit.sample("p", dist.Dirichlet(a))
+    pplkit.sample("root", dist.LKJCholesky(3, a.new_tensor(2.0)))
+
+
 @pytest.mark.parametrize(
     "kernel",
     [
@@ -65,11 +71,14 @@ def check_same(ours, theirs):
         NUTS(schools, adapt_step_size=False, adapt_mass_matrix=False, step_size=0.3),
         HMC(schools, trajectory_length=1.0),
         HMC(schools, num_steps=3, full_mass=True),
+        NUTS(schools, full_mass=[("tau", "standard")], max_tree_depth=3),
+        NUTS(simplex_and_correlations),
     ],
-    ids=["nuts", "dense", "fixed", "hmc", "steps"],
+    ids=["nuts", "dense", "fixed", "hmc", "steps", "blocks", "simplex"],
 )
 def test_native_chains_are_those_of_python(kernel):
-    check_same(ran(kernel, True), ran(kernel, False))
+    data = (Y, SIGMA) if kernel.model is schools else ()
+    check_same(ran(kernel, True, data), ran(kernel, False, data))
 
 
 @pytest.mark.long
