@@ -43,6 +43,8 @@ def _library(request: str, target: str, headers: _Headers) -> int:
     if not file:
         return 1  # whoever was about to ask has thought better of it, or is no more
     step = json.loads(Path(file).read_text(encoding="utf-8"))
+    if "device" in step:
+        return _package(step, Path(target))
     written = Path(target).with_suffix(".cpp")
     try:
         with config.patch({"cpp.vec_isa_ok": True}):
@@ -57,6 +59,15 @@ def _library(request: str, target: str, headers: _Headers) -> int:
         return NO_KERNEL
     print(built.stderr, file=sys.stderr)
     return built.returncode
+
+
+def _package(step: dict, target: Path) -> int:
+    from .packaging import package
+
+    made = target.with_suffix(".pt2")
+    package(step, made)
+    made.replace(target)
+    return 0
 
 
 def _compiled(words: list[str]) -> subprocess.CompletedProcess:

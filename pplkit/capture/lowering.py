@@ -21,6 +21,7 @@ import torch
 from torch._dynamo.source import ConstantSource
 from torch._functorch.compile_utils import fx_graph_cse
 from torch._inductor import config, ir
+from torch._inductor import lowering as inductor
 from torch._inductor.codegen import common
 from torch._inductor.codegen.cpp import CppKernel, CppScheduling
 from torch._inductor.codegen.cpp_utils import DTYPE_TO_CPP, cexpr
@@ -63,13 +64,25 @@ class _Plan(PythonWrapperCodegen):
 
 
 def _in_parts(kernel: Any, reduction: str, dtype: torch.dtype, use_scalar: bool) -> bool:
-    """Whether a sum is added up in parts, for its precision: by the size that is planned for, so
-    that the plan holds for others too.
+    """Whether a sum is added up in parts, for its precision: whenever it may be long, as a plan
+    holds for all sizes.
     """
     if reduction != "sum" or dtype != torch.float:
         return reduction == "welford_reduce"
     count = math.prod(kernel.call_ranges[kernel.reduction_depth :])
-    return V.graph.sizevars.optimization_hint(count) > 4096
+    return bool(getattr(count, "free_symbols", None)) or count > 4096
+
+
+def _sorted(x: Any, *, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
+    """As Inductor's, which asks whether positions fit into 16 bits, though on a CPU it sorts by
+    torch in either case.
+    """
+    if not x.get_size():
+        return _SORT_STABLE(x, stable=stable, dim=dim, descending=descending)
+    return inductor.sort_fallback(x, stable=stable, dim=dim, descending=descending)
+
+
+_SORT_STABLE = inductor.sort_stable
 
 
 def _upright(order: Any) -> Any:
@@ -113,6 +126,7 @@ def planned(step: dict) -> tuple[GraphLowering, _Plan, dict]:
         _first_of_sorted(graph.graph)
     _mark_invariants(graph.graph)
     common.init_backend_registration()
+    inductor.sort_stable = inductor.lowerings[torch.ops.aten.sort.stable] = _sorted
     CppKernel.need_use_acc_helper = _in_parts
     ir.ComputedBuffer.get_fill_order = _upright(ir.ComputedBuffer.get_fill_order)
     common.device_codegens["cpu"] = common.DeviceCodegen(CppScheduling, _Plan, None, None)
@@ -303,6 +317,8 @@ class Evaluation:
         kernels = [re.sub(r"#include .*\n", "", kernel) for kernel in self.kernels]
         if any("gemm" in call for call in self.calls):
             kernels.insert(0, GEMM)
+        if any("Parts<" in kernel for kernel in kernels):
+            kernels.insert(0, PARTS)
         first = sorted(includes, key=lambda text: (not text.startswith("#include <torch"), text))
         return "".join(first) + "".join(kernels) + TAKE
 
@@ -382,6 +398,7 @@ class Evaluation:
     def write_KernelDefinitionLine(self, line: Any) -> None:
         body = re.search(r"'''(.*)'''", line.kernel_body, re.S)[1]
         head = r'extern "C"\s*(?:__attribute__\(.*?\)\)\s*)?void\s+\w+\('
+        body = body.replace("CascadeSumHelper<", "Parts<")
         self.kernels.append(re.sub(head, f"static void {line.kernel_name}(", body, count=1))
 
     def write_AllocateLine(self, line: Any) -> None:
@@ -487,6 +504,47 @@ class Evaluation:
 
 
 _FEW = 16  # so many numbers are copied sooner than their places are exchanged
+# A sum in parts, as torch's CascadeSumHelper; but that takes memory for each sum, which costs more
+# than to add up a few numbers, and adds in memory. `whole[j]` is the sum of `2**j` parts, where the
+# binary digits of their number have a one.
+PARTS = """\
+template <typename T, uint64_t kPart>
+struct Parts {
+    T top = T(0);
+    uint64_t index = 0, parts = 0;
+    alignas(T) char room[sizeof(T) * 52];
+    explicit Parts(uint64_t = 0) {}
+    T* whole() { return reinterpret_cast<T*>(room); }
+    void counted() {
+        if (__builtin_expect(++index == kPart, 0)) {
+            index = 0;
+            uint64_t j = 0;
+            for (uint64_t ones = parts++; ones & 1; ones >>= 1) top = top + whole()[j++];
+            whole()[j] = top;
+            top = T(0);
+        }
+    }
+};
+template <typename T, uint64_t kPart>
+inline T cascade_sum_combine(T& data, Parts<T, kPart>* sum) {
+    sum->top = sum->top + data;
+    sum->counted();
+    return sum->top;
+}
+template <typename T, uint64_t kPart>
+inline T cascade_sum_combine(T& data, int64_t tail, Parts<T, kPart>* sum) {
+    sum->top = T::set(sum->top, sum->top + data, tail);
+    sum->counted();
+    return sum->top;
+}
+template <typename T, uint64_t kPart>
+inline T cascade_sum_final(Parts<T, kPart>* sum) {
+    T found = sum->top;
+    for (uint64_t j = 0; sum->parts >> j; j++)
+        if (sum->parts >> j & 1) found = found + sum->whole()[j];
+    return found;
+}
+"""
 TAKE = """\
 static inline char* take(char*& room, int64_t bytes) {
     char* place = room;

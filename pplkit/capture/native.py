@@ -19,16 +19,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from .export import _unasked
 from .folder import NO_KERNEL, Compiler, NotCompiled, compiler
 from .folder import kept as _kept
 from .folder import private as _private
 from .program import Program, evaluated
+from .replay import Replay, recording
 
-_MANY = 1 << 15  # from here on positions do not fit into 16 bits
+_MANY = 1 << 15  # what is worth more than one of a GPU's processors
 
 
 class LoopFailed(Exception):
@@ -44,13 +47,22 @@ class Step:
         program: of the step; base noise is its input, as of any captured program.
         carried: how many tensors are carried on: the first inputs, and the first outputs.
         rates: how many inputs after those have a row for each step, as noise has.
+        device: where all tensors are, if steps are recorded there (`replay`); None: the loop is one
+            of the processor's own.
 
     Raises:
         NotCompiled: an operation that would end the process where Python raises an exception.
     """
 
-    def __init__(self, program: Program, carried: int, sizes: dict, rates: int = 0):
-        self.program, self.carried = program, carried
+    def __init__(
+        self,
+        program: Program,
+        carried: int,
+        sizes: dict,
+        rates: int = 0,
+        device: torch.device | None = None,
+    ):
+        self.program, self.carried, self.rates, self.device = program, carried, rates, device
         traced = program.traced
         _refuse_division(traced.graph.graph)
         self._tied = traced.sizes
@@ -63,19 +75,20 @@ class Step:
             s for value in values for n in _sizes(value) for s in self._expression(n).free_symbols
         }
         self.symbols = sorted(known, key=str)
-        result = next(n for n in traced.graph.graph.nodes if n.op == "output").args[0]
-        self.loss: torch.dtype = result[carried].meta["val"].dtype
+        self.loss = program.dtype_of(carried)
         arguments = sum(shape is not None for shape in traced.shapes)
         self.request = {
             "code": traced.graph.code.strip(),
             "inputs": [self._described(value) for value in values],
-            "sizes": self._admitted(_planned(self.symbols, sizes), sizes),
+            "sizes": self._admitted(_planned(self.symbols, sizes, device), sizes),
             "carried": carried,
             "noise": [arguments, arguments + len(traced.noise)],
             "threads": 1,
         }
         if rates:
             self.request["rates"] = [carried, carried + rates]
+        if device is not None:
+            self.request |= {"code": _unasked(traced.graph).code.strip(), "device": str(device)}
 
     def _expression(self, size):
         """A size in the names of those that are open."""
@@ -116,7 +129,13 @@ class Step:
     def key(self) -> str:
         """What tells this step's native code from all others."""
         told = [json.dumps(self.request, sort_keys=True), _machine()]
+        if self.device is not None:
+            told.append(_kind_of(self.device))
         return hashlib.sha256("\n".join(told).encode()).hexdigest()[:40]
+
+    def loop(self, code: bytes | None = None) -> Loop | Played:
+        """What runs it; without `code`, by that which this process has loaded before."""
+        return Loop(self, code) if self.device is None else Played(self, code)
 
 
 _DIVISIONS = ("floor_divide", "remainder", "fmod", "div")
@@ -134,12 +153,13 @@ def _refuse_division(graph: torch.fx.Graph) -> None:
             raise NotCompiled("it divides whole numbers by a tensor, which may hold a zero")
 
 
-def _planned(symbols: list, sizes: dict) -> dict[str, int]:
-    """What sizes are planned for: all different, so that none is taken for another, and large
-    where they are; the plan is another there.
+def _planned(symbols: list, sizes: dict, device: torch.device | None) -> dict[str, int]:
+    """What sizes are planned for: all different, so that none is taken for another. A GPU's plan
+    for many is another: it says among how many of its processors a sum is shared out.
     """
-    few, many = _primes(7), _primes(_MANY + 1)
-    return {str(s): next(many if sizes[s] >= _MANY else few) for s in symbols}
+    few, many = _primes(7), _primes((1 << 22) + 1)
+    shared = device is not None
+    return {str(s): next(many if shared and sizes[s] >= _MANY else few) for s in symbols}
 
 
 def _primes(start: int) -> Iterator[int]:
@@ -163,7 +183,15 @@ def _machine() -> str:
     return "\n".join([*told, *own, _compiler_version()])
 
 
-_MAKERS = ("lowering.py", "compiling.py", "folder.py")
+def _kind_of(device: torch.device) -> str:
+    """What code for a device depends on."""
+    if device.type != "cuda":
+        return device.type
+    about = torch.cuda.get_device_properties(device)
+    return f"{about.name} {about.major}.{about.minor} {torch.version.cuda} {torch.version.hip}"
+
+
+_MAKERS = ("lowering.py", "compiling.py", "folder.py", "packaging.py", "replay.py")
 
 
 @cache
@@ -178,10 +206,10 @@ def _compiler_version() -> str:
 # -- the folder ------------------------------------------------------------------------------------
 
 
-def found(step: Step) -> Loop | None:
+def found(step: Step) -> Loop | Played | None:
     """The native code of a step, if it is on disk, whole and this user's own."""
     if step.key in _LIBRARIES:
-        return Loop(step)
+        return step.loop()
     place = _kept()
     if place is None:
         return None
@@ -192,7 +220,7 @@ def found(step: Step) -> Loop | None:
         digest, _, code = file.read_bytes().partition(b"\n")
         if hashlib.sha256(code).hexdigest().encode() != digest:
             return None  # damaged: it is compiled again, and written over
-        return Loop(step, code)
+        return step.loop(code)
     except (OSError, AttributeError):
         return None
 
@@ -236,7 +264,7 @@ class Compilation:
         """Whether it has ended, well or not."""
         return self._process.poll() is not None
 
-    def loop(self) -> Loop:
+    def loop(self) -> Loop | Played:
         """Wait for the native code.
 
         Raises:
@@ -244,11 +272,11 @@ class Compilation:
         """
         try:
             if self.step.key in _LIBRARIES:  # another run has waited for it
-                return Loop(self.step)
+                return self.step.loop()
             status = self._process.wait()
             if status:
                 raise NotCompiled(self._fault(status))
-            return self._keep() or Loop(self.step, self._code.read_bytes())
+            return self._keep() or self.step.loop(self._code.read_bytes())
         finally:
             self.stop()
 
@@ -264,7 +292,7 @@ class Compilation:
             return f"{last} cannot be a part of a compiled loop"
         return f"compiling it failed: {last[:200]}"
 
-    def _keep(self) -> Loop | None:
+    def _keep(self) -> Loop | Played | None:
         """Put it where other processes find it: in one move, so that they find all or nothing."""
         place = _kept()
         if place is None:
@@ -284,7 +312,7 @@ class Compilation:
 
 # -- running ---------------------------------------------------------------------------------------
 
-_LIBRARIES: dict[str, ctypes.CDLL] = {}  # what this process has loaded, by key
+_LIBRARIES: dict[str, Any] = {}  # what this process has loaded, by key
 
 
 def _loaded(code: bytes) -> ctypes.CDLL:
@@ -343,6 +371,55 @@ class Loop:
         if taken < 0:
             raise LoopFailed
         return taken
+
+
+class Played:
+    """As `Loop`, for a device that steps are recorded on."""
+
+    def __init__(self, step: Step, code: bytes | None = None):
+        self._step = step
+        if code is not None:
+            _LIBRARIES[step.key] = _unpacked(code, step.device)
+        self._replay = Replay(
+            _LIBRARIES[step.key], step.program, step.carried, recording(step.device), step.rates
+        )
+
+    def run(self, steps: int, sizes: dict, inputs: Sequence[Tensor], losses: Tensor) -> int:
+        """As `Loop.run`; losses after a step that was not well are NaN. No steps: they are
+        recorded, for what cannot be recorded is found out so.
+
+        Raises:
+            NotCompiled: the step does what a recording cannot hold.
+        """
+        if not steps:
+            try:
+                self._replay.prepare(sizes, inputs)
+            except RuntimeError as fault:
+                said = str(fault).partition("\n")[0]
+                raise NotCompiled(f"its steps cannot be recorded: {said[:200]}") from fault
+            return 0
+        taken = self._replay.run(steps, sizes, inputs, losses)
+        losses[taken:] = torch.nan
+        return taken
+
+
+def _unpacked(code: bytes, device: torch.device):
+    """The function in a package."""
+    load = torch._C._aoti.AOTIModelPackageLoader  # of itself it imports nothing of Inductor
+    number = -1 if device.index is None else device.index
+    with tempfile.TemporaryDirectory(prefix="pplkit-", ignore_cleanup_errors=True) as place:
+        copied = Path(place) / "step.pt2"
+        copied.write_bytes(code)
+        package = load(str(copied), "model", True, 1, number)
+    rows: dict[int, Tensor] = {}  # a whole number is given as that many
+
+    def step(*inputs):
+        for x in inputs:
+            if not isinstance(x, Tensor) and x not in rows:
+                rows[x] = torch.empty(x, dtype=torch.uint8, device=device)
+        return package.boxed_run([x if isinstance(x, Tensor) else rows[x] for x in inputs])
+
+    return step
 
 
 def rows_of(program: Program, sizes: dict) -> list[tuple]:

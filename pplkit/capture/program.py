@@ -117,6 +117,11 @@ class Program:
             self._exported = exported(self.traced, self.spread())
         return self._exported
 
+    def dtype_of(self, output: int) -> torch.dtype:
+        """Of one of the graph's outputs."""
+        result = next(n for n in self.traced.graph.graph.nodes if n.op == "output")
+        return result.args[0][output].meta["val"].dtype
+
     def spread(self) -> list:
         """An example whose free sizes all differ, so that none is taken for another; the own one
         where the program asks for other sizes.

@@ -37,7 +37,7 @@ from ..infer.svi import SVI, SVIRunResult, _Watcher
 from ..optim import Optimizer, clipped
 from ..params import ASIDE, Entry, ParamStore
 from .noise import GivenNoise
-from .step import _at_rates, _leaf, _moving, _Reading, _Standing, rates
+from .step import _at_rates, _leaf, _moving, _Reading, _Standing, numbers
 
 aten = torch.ops.aten
 _BRIEF = 2  # steps that are taken where nobody looks at what they reach
@@ -115,7 +115,7 @@ class _Run:
             )
         found: dict[str, list[float]] = {}
         for _ in range(self.steps):
-            for key, rate in rates(optim, self.names).items():
+            for key, rate in numbers(optim, self.names).items():
                 found.setdefault(key, []).append(rate)
             optim.step()
         return {key: torch.tensor(rows, dtype=torch.float64) for key, rows in found.items()}

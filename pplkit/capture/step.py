@@ -22,10 +22,11 @@ from ..infer.feed import Feed, Kind
 from ..infer.svi import SVI, _Watcher
 from ..optim import Optimizer, clipped
 from ..params import Entry, ParamStore, StandIn
+from .export import _unasked
 from .native import rows_of
 from .noise import GivenNoise
 from .program import _PRIMES, Captured, _inputs, _numbered, _Streams, resized
-from .replay import Replay, cuda_recording, gated
+from .replay import Gated, Replay, cuda_recording
 from .tracing import FAULTS, NoiseSpec
 
 _TRIALS = 12  # sizes that are tried apart from others
@@ -90,8 +91,7 @@ class CapturedStep:
         free, past = {}, {}
         with self.svi._stored() as current:
             for name in self._names:
-                store = current if name in current else self._store
-                leaf = store.unconstrained(name)
+                leaf = self._leaf_of(name)
                 free[name] = leaf.detach().clone().contiguous()
                 optim = _moving(self.svi.optim)
                 kept = optim._leaves.get(name, leaf)
@@ -102,8 +102,11 @@ class CapturedStep:
 
     def rates(self) -> dict[str, Tensor]:
         """The learning rate of each parameter, as it is now, and what else its schedule changes."""
-        found = rates(self.svi.optim, self._names)
-        return {key: torch.tensor(rate, dtype=torch.float64) for key, rate in found.items()}
+        return rates(self.svi.optim, {name: self._leaf_of(name) for name in self._names})
+
+    def _leaf_of(self, name: str) -> Tensor:
+        with self.svi._stored() as current:
+            return (current if name in current else self._store).unconstrained(name)
 
     # -- running -------------------------------------------------------------------------------
     def __call__(self, carried: dict, *args, noise=None, **kwargs) -> tuple[dict, Tensor, Tensor]:
@@ -135,7 +138,7 @@ class CapturedStep:
         n, device = len(tree_leaves(carried)), tree_leaves(carried)[0].device
         given = carried, self.rates(), args, kwargs
         program, leaves, sizes = self.captured._program_for(given)
-        replay = Replay(gated(program, n).module(), program, n, record)
+        replay = Replay(Gated(_unasked(program.traced.graph), n), program, n, record)
         before = [x for x in _inputs(program, leaves) if isinstance(x, Tensor)]
         after = self.captured._closed(program)
         kinds = [Kind(*row) for row in rows_of(program, sizes)]
@@ -227,7 +230,16 @@ class CapturedStep:
         return {"free": free, "past": past}
 
 
-def rates(optim: Optimizer, names: Iterable[str]) -> dict[str, float]:
+def rates(optim: Optimizer, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As `numbers`, each beside its parameter: what is recorded on a device reads it there."""
+    return {
+        key: torch.tensor(rate, dtype=torch.float64, device=leaf.device)
+        for name, leaf in leaves.items()
+        for key, rate in numbers(optim, [name]).items()
+    }
+
+
+def numbers(optim: Optimizer, names: Iterable[str]) -> dict[str, float]:
     """What may be another number in each step: learning rates by parameter; where a schedule goes
     up and down with momentum too, that as well.
     """

@@ -453,8 +453,9 @@ def _explained(run: Callable) -> Any:
         raise
     except FAULTS as fault:  # the function itself has just run, on the same arguments
         said = str(fault).strip().partition("\n")[0]
+        what = "leaving torch for NumPy" if "numpy" in said else "what this line does"
         raise errors.cannot_be_captured(
-            "what this line does", line_of(fault), f"{type(fault).__name__}: {said}"
+            what, line_of(fault), f"{type(fault).__name__}: {said}"
         ) from fault
 
 

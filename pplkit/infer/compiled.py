@@ -20,7 +20,7 @@ from ..capture import native
 from ..capture.folder import NotCompiled
 from ..capture.native import LoopFailed
 from ..capture.program import _inputs
-from ..capture.step import CapturedStep, _moving, capture_step, rates
+from ..capture.step import CapturedStep, _moving, capture_step, numbers, rates
 from ..optim import Optimizer
 from ..params import ParamStore
 from .feed import Feed, Kind
@@ -95,11 +95,11 @@ class Remembered:
 
     def _step(self, found: _Bound) -> native.Step:
         scheduled = len(found.rates()) if found.scheduled else 0
-        key = id(found.program), tuple(found.sizes.values()), scheduled
+        key = id(found.program), tuple(found.sizes.values()), scheduled, found.device
         if key not in self._steps:
             if len(self._steps) > 64:
                 self._steps.clear()
-            parts = found.program, len(found.carried), found.sizes, scheduled
+            parts = found.program, len(found.carried), found.sizes, scheduled, found.device
             self._steps[key] = native.Step(*parts)
         return self._steps[key]
 
@@ -110,6 +110,7 @@ class _Bound:
     program: Any
     sizes: dict
     step: native.Step
+    device: torch.device | None  # where the steps are recorded; None: the processor loops
 
     def __init__(self, svi: SVI, store: ParamStore, names: list[str]):
         self.optim, self.names = svi.optim, names
@@ -125,19 +126,34 @@ class _Bound:
         return _moving(self.optim) is not self.optim
 
     def rates(self) -> dict[str, Tensor]:
-        found = rates(self.optim, self.names)
-        return {key: torch.tensor(rate, dtype=torch.float64) for key, rate in found.items()}
+        return rates(self.optim, self.free)
 
     def settle(self, before: list[Tensor], after: list[Tensor]) -> None:
         """Native code reads and writes numbers where they lie."""
         n = len(self.carried)
-        for tensor in [*before, *after]:
-            if tensor.device.type != "cpu":
-                raise NotCompiled(f"it has tensors on {tensor.device}; loops run on the CPU so far")
+        home = _home(self.carried, [*before, *after])
         if not all(x.is_contiguous() for x in before[:n]):
             raise NotCompiled("a parameter's numbers do not lie one after another in memory")
-        self.before = [*before[:n], *(x.detach().contiguous() for x in before[n:])]
-        self.after = [x.detach().contiguous() for x in after]
+        self.before = [*before[:n], *(x.detach().to(home).contiguous() for x in before[n:])]
+        self.after = [x.detach().to(home).contiguous() for x in after]
+        self.device = home if _is_recorded_on(home) else None
+
+
+def _home(carried: list[Tensor], others: list[Tensor]) -> torch.device:
+    """The device of a step; single numbers, which may be elsewhere, are taken there."""
+    found = {x.device for x in carried} | {x.device for x in others if x.dim()}
+    found = found or {x.device for x in others}
+    if len(found) > 1:
+        listed = " and ".join(sorted(map(str, found)))
+        raise NotCompiled(f"it has tensors on {listed}, and a loop runs on one device")
+    home = next(iter(found), torch.device("cpu"))
+    if home.type not in ("cpu", "cuda"):
+        raise NotCompiled(f"it has tensors on {home}; loops run on the CPU and on CUDA devices")
+    return home
+
+
+def _is_recorded_on(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 class Native:
@@ -181,8 +197,9 @@ class Native:
         self.start()
         if self._loop is None:
             self._loop = self._compilation.loop()
-        nothing = torch.empty(0)  # no step: the loop looks at the sizes alone
-        self._loop.run(0, self._bound.sizes, self._inputs([nothing] * len(self._kinds)), nothing)
+        # No step: the loop looks at the sizes alone.
+        nothing = [torch.empty(0, *k.shape, dtype=k.dtype, device=k.device) for k in self._kinds]
+        self._loop.run(0, self._bound.sizes, self._inputs(nothing), torch.empty(0))
 
     def stop(self) -> None:
         """Compile no further."""
@@ -194,6 +211,7 @@ class Native:
     def _inputs(self, noise: list[Tensor], rows: list[Tensor] | None = None) -> list[Tensor]:
         before, n = self._bound.before, len(self._bound.carried)
         if rows is not None:
+            rows = [row.to(self._bound.device or "cpu") for row in rows]
             before = [*before[:n], *rows, *before[n + len(rows) :]]
         return [*before, *noise, *self._bound.after]
 
@@ -220,7 +238,8 @@ class Native:
     def _stretch(self, feed: Feed, done: int, most: int) -> tuple[Tensor, bool]:
         feed.at(done)
         steps, noise = feed.window(self._kinds, most)
-        losses = torch.full((steps,), math.nan, dtype=self._bound.step.loss)
+        step = self._bound.step
+        losses = torch.full((steps,), math.nan, dtype=step.loss, device=step.device)
         start = time.perf_counter()
         try:
             if self._rates is None:
@@ -290,7 +309,7 @@ class _Rates:
     def _rows(self, steps: int, advance: bool = True) -> list[Tensor]:
         rows = []
         for _ in range(steps):
-            rows.append(list(rates(self._optim, self._names).values()))
+            rows.append(list(numbers(self._optim, self._names).values()))
             if advance:
                 self._optim.advance(None)
         if self._settings() != self._others:

@@ -9,7 +9,7 @@ import pplkit.distributions as dist
 from pplkit import optim, param, plate, sample
 from pplkit.capture import capture_step
 from pplkit.capture.program import _inputs
-from pplkit.capture.replay import Replay, cuda_recording, gated
+from pplkit.capture.replay import Gated, Replay, recording
 from pplkit.infer import SVI, Trace_ELBO
 from pplkit.infer.feed import Feed
 
@@ -43,13 +43,9 @@ def program(step, data):
 
 
 @pytest.fixture(scope="module")
-def exported(step, program):
-    return gated(program, parts(step))
-
-
-@pytest.fixture(scope="module")
-def replay(step, program, exported, device):
-    return Replay(exported.module(), program, parts(step), record(device))
+def replay(step, program, device):
+    gated = Gated(program.traced.graph, parts(step))
+    return Replay(gated, program, parts(step), recording(device))
 
 
 def parts(step):
@@ -58,11 +54,6 @@ def parts(step):
 
 def noise(steps, device):
     return torch.randn(steps, device=device, generator=torch.Generator(device).manual_seed(1))
-
-
-def record(device):
-    """How steps are recorded here: on a CPU they are just taken."""
-    return cuda_recording if device.type == "cuda" else lambda play: play
 
 
 def played(replay, step, data, rows):
@@ -93,7 +84,7 @@ def test_played_steps_are_the_steps(device, data, step, replay, steps):
     assert carried["past"]["loc"]["steps"].item() == steps
 
 
-def test_other_data_and_another_size_need_no_other_package(device, data, step, replay):
+def test_other_data_and_another_size(device, data, step, replay):
     rows = noise(40, device)
     for other in (data, data + 1.0, torch.linspace(-2.0, 4.0, 1001, device=device)):
         _, carried, losses = played(replay, step, other, rows)
@@ -115,7 +106,7 @@ def test_after_a_step_that_fails_none_changes_anything(device, data, step, repla
 def test_a_run_is_played_in_stretches(device, data, step):
     start = step.carried()
     torch.manual_seed(3)
-    carried, losses = step._played(record(device), start, 1100, (data,), {})
+    carried, losses = step._played(recording(device), start, 1100, (data,), {})
     torch.manual_seed(3)
     feed, rows = Feed(), []
     for k in range(1100):
