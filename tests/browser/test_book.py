@@ -11,8 +11,10 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
+import nbformat
 import pytest
 import yaml
+from jupyter_cache import get_cache
 from playwright.sync_api import expect
 
 from .access import serious_violations
@@ -87,13 +89,16 @@ def charts_made(book, name):
 
 
 def _outputs(book, name):
-    executed = book.folder.parent / "jupyter_execute" / f"{name}.ipynb"
-    if not executed.exists():
+    """What the page's cells gave when they ran: kept apart, as Jupyter Book writes them nowhere else."""
+    written = book.folder.parent / "jupyter_execute" / f"{name}.ipynb"
+    if not written.exists():
         return
-    for cell in json.loads(executed.read_text(encoding="utf-8"))["cells"]:
+    (kept,) = (book.folder.parent / ".jupyter_cache").glob("pplkit-*")
+    _, ran = get_cache(kept).merge_match_into_notebook(nbformat.read(written, 4))
+    for cell in ran.cells:
         for output in cell.get("outputs", []):
             given = output.get("data", {})
-            yield "".join(given.get("text/html", "")), "".join(given.get("text/plain", ""))
+            yield given.get("text/html", ""), given.get("text/plain", "")
 
 
 @every_page_read
