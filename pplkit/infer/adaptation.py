@@ -32,8 +32,8 @@ class Phase(IntEnum):
 def schedule(warmup: int, initial: int = 75, final: int = 50, window: int = 25) -> list[Phase]:
     """The phase of each transition of a warm-up.
 
-    A short one keeps up to 20 transitions to settle the step size, which starts anew, ten times too
-    long, when the covariance is known.
+    A short one keeps at least 6 transitions to settle the step size, which starts anew, ten times
+    too long, when the covariance is known; more of so few would settle it too low.
 
     >>> [int(phase) for phase in schedule(20)]
     [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 0, 0, 0, 0, 0, 0]
@@ -43,7 +43,7 @@ def schedule(warmup: int, initial: int = 75, final: int = 50, window: int = 25) 
     if warmup < 20:
         return [Phase.PLAIN] * warmup
     if initial + final + window > warmup:
-        initial, final = int(0.15 * warmup), min(20, warmup // 3)
+        initial, final = int(0.15 * warmup), max(6, int(0.1 * warmup))
         window = warmup - initial - final
     phases, last = [Phase.PLAIN] * warmup, warmup - final
     start = initial

@@ -56,8 +56,14 @@ def test_two_thousand_random_events_on_each_figure_do_no_harm(book, figures, new
         send(figure, 2000, seed=11)
         settled(figure)
         assert misdrawn(figure) == [], title
+        for seed in range(12, 18):  # a heap goes up and down; one that leaks goes only up
+            if heap(page) < small + 25e6:
+                break
+            send(figure, 500, seed=seed)
+            settled(figure)
+        else:
+            pytest.fail(f"{title}: the heap has grown from {small:.0f} to {heap(page):.0f} bytes")
         assert page.evaluate("asked.most") <= 4, f"{title}: questions pile up"
-        assert heap(page) < small + 25e6, title
         assert figure.root.get_attribute("data-state") in ("ready", "error"), title
         published = json.loads((book.folder / file).read_text(encoding="utf-8"))
         kinds.add(published["words"]["title"])
