@@ -82,7 +82,7 @@ class Identity:
         self.told = tuple(walk.told)
         self._labels = walk.labels
         self._tensors = [weakref.ref(x) for x in walk.tensors]
-        self._marks = tuple(walk.marks)
+        self._marks = tuple(walk.marks)  # kept, so that nothing new has the address of one of these
 
     def same(self, other: Identity) -> bool:
         """Whether nothing has changed; tensors are the same when they are the very same objects,
@@ -90,7 +90,8 @@ class Identity:
         """
         return (
             self.told == other.told
-            and self._marks == other._marks
+            and len(self._marks) == len(other._marks)
+            and all(a is b for a, b in zip(self._marks, other._marks, strict=True))
             and all(
                 a() is b() is not None for a, b in zip(self._tensors, other._tensors, strict=True)
             )
@@ -116,7 +117,7 @@ class _Walk:
         self.told: list[str] = []
         self.labels: list[str] = []
         self.tensors: list[Tensor] = []
-        self.marks: list[int] = []
+        self.marks: list[Any] = []  # what is the same only if it is the very same thing
         self.label = ""
         self._known: dict[int, int] = {}
         self._held: list = []  # so that no two things met have one address
@@ -195,7 +196,7 @@ class _Walk:
     def _function(self, f: types.FunctionType) -> None:
         self.tell("function", f.__qualname__)
         if _trusted(f.__globals__.get("__name__", "")):
-            self.marks.append(id(f.__code__))
+            self.marks.append(f.__code__)
             if f in _READS_ELSEWHERE:
                 raise Unknown(f"{self.label} reads what lies outside the program")
         else:
@@ -264,7 +265,7 @@ class _Walk:
             # Operations of torch have no module of their own.
             if home and not _trusted(home) and home != "VariableFunctions":
                 raise Unknown(f"{self.label} is a function of {home!r}")
-            self.marks.append(id(x))
+            self.marks.append(x)
         else:
             self.see(owner)
 
@@ -287,7 +288,7 @@ class _Walk:
     def _class(self, x: type) -> None:
         self.tell("class", x.__module__, x.__qualname__)
         if _is_trusted_class(x):
-            self.marks += [id(x), *map(id, vars(x).values())]
+            self.marks += [x, *vars(x).values()]
             self.all(base for base in x.__bases__ if base is not object)
             return
         if type(x) is not type:
