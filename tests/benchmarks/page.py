@@ -165,7 +165,7 @@ def through_kernel(moves: int) -> dict:
             page = context.new_page()
             page.watch = watch
             page.set_default_timeout(120_000)
-            notebook = Notebook.open(page, lab, "scratch.ipynb", workspace="measured")
+            notebook = Notebook.open(page, lab, "scratch.ipynb")
             for (name, cell), label in zip(cells.items(), ("mu", "prior"), strict=True):
                 index = notebook.add_cell(cell)
                 notebook.wait_idle()
