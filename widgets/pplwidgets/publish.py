@@ -20,7 +20,7 @@ import os
 import pickle
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -329,11 +329,22 @@ def _columns(returned) -> dict:
     }
 
 
-def _sizes(figure: LiveFigure, moving: list) -> Iterator[dict]:
-    """Settings that call for each program there may be: whole numbers may decide which."""
+def _spans(figure: LiveFigure, moving: list) -> tuple[list[range], Callable[[tuple], dict]]:
+    """The spans of sliders of whole numbers, and the settings in which these stand where they are
+    told to, the other controls as they are now.
+    """
     now = _now(figure)
     whole = [c for c in moving if c.whole and c.kind == "range"]
-    spans = [range(c.low, c.high + 1) for c in whole]
+
+    def at(picked):
+        return {**now, **{c.name: value for c, value in zip(whole, picked, strict=True)}}
+
+    return [range(c.low, c.high + 1) for c in whole], at
+
+
+def _sizes(figure: LiveFigure, moving: list) -> Iterator[dict]:
+    """Settings that call for each program there may be: whole numbers may decide which."""
+    spans, at = _spans(figure, moving)
     if math.prod(map(len, spans)) <= _SIZES:
         picks = itertools.product(*spans)
     else:
@@ -341,25 +352,20 @@ def _sizes(figure: LiveFigure, moving: list) -> Iterator[dict]:
         ends = itertools.product(*([span[0], span[1], span[-1]] for span in spans))
         among = ([drawn.choice(span) for span in spans] for _ in range(_SIZES // 4))
         picks = itertools.chain(itertools.islice(ends, _SIZES), among)
-    yield now
-    for picked in picks:
-        yield {**now, **{c.name: value for c, value in zip(whole, picked, strict=True)}}
+    yield _now(figure)
+    yield from map(at, picks)
 
 
 def _unserved(figure: LiveFigure, moving: list, serves) -> Iterator[dict]:
     """Of many settings of whole numbers those for which there is no program yet."""
-    now = _now(figure)
-    whole = [c for c in moving if c.whole and c.kind == "range"]
-    spans = [range(c.low, c.high + 1) for c in whole]
+    spans, at = _spans(figure, moving)
     many = math.prod(map(len, spans))
     if many <= _SIZES:  # all of them have been asked for
         return
     drawn = random.Random(1)
     among = ([drawn.choice(span) for span in spans] for _ in range(_LOOKED_AT))
-    for picked in itertools.product(*spans) if many <= _LOOKED_AT else among:
-        settings = {**now, **{c.name: value for c, value in zip(whole, picked, strict=True)}}
-        if not serves(settings):
-            yield settings
+    picks = itertools.product(*spans) if many <= _LOOKED_AT else among
+    yield from itertools.filterfalse(serves, map(at, picks))
 
 
 def _described(made: Published, captured, given: dict, when: dict, added: dict) -> dict:
