@@ -263,10 +263,19 @@ class Compilation:
         """The one that is going on for this step, or a new one."""
         going = cls.going.get(step.key)
         if going is None or going._compiler.owner != os.getpid():
+            cls._put_away()
             return cls(step, by)
         if by is not None:
             by.stop()
         return going
+
+    @classmethod
+    def _put_away(cls) -> None:
+        """What is done, though the run that began it is over, is kept where others find it."""
+        for each in list(cls.going.values()):
+            mine = each._compiler.owner == os.getpid()
+            if mine and each.ready() and not each._process.returncode and each._written():
+                each.stop()
 
     def __init__(self, step: Step, by: Compiler | None = None):
         self.step, self._compiler = step, Compiler() if by is None else by
@@ -291,7 +300,8 @@ class Compilation:
             status = self._process.wait()
             if status:
                 raise NotCompiled(self._fault(status))
-            return self._keep() or self.step.loop(self._code.read_bytes())
+            kept = found(self.step) if self._written() else None
+            return kept or self.step.loop(self._code.read_bytes())
         finally:
             self.stop()
 
@@ -307,11 +317,11 @@ class Compilation:
             return f"{last} cannot be a part of a compiled loop"
         return f"compiling it failed: {last[:200]}"
 
-    def _keep(self) -> Loop | Played | None:
+    def _written(self) -> bool:
         """Put it where other processes find it: in one move, so that they find all or nothing."""
         place = _kept()
         if place is None:
-            return None
+            return False
         code = self._code.read_bytes()
         digest = hashlib.sha256(code).hexdigest().encode()
         try:
@@ -321,8 +331,8 @@ class Compilation:
                 file.chmod(0o600)
                 os.replace(file, _file(place, self.step))
         except OSError:
-            return None  # a full or read-only folder: it serves this process
-        return found(self.step)
+            return False  # a full or read-only folder: it serves this process
+        return True
 
 
 # -- running ---------------------------------------------------------------------------------------
