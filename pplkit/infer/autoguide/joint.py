@@ -92,7 +92,7 @@ class AutoContinuous(AutoGuide):
         around, position = vector.shape[:-1], 0
         for latent in self.latents:
             own = latent.free_start.shape
-            end = position + own.numel()
+            end = position + latent.free_start.numel()  # of a Size it is a plain number
             shape = torch.broadcast_shapes(own, around + (1,) * latent.free_event_dim)
             yield latent, vector[..., position:end].reshape(shape)
             position = end
