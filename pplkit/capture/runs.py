@@ -347,7 +347,8 @@ def outlined(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
 def _outline(graph: torch.fx.GraphModule, mark: torch.fx.Node, name: str) -> None:
     before, rows, after, each = mark.args
     inside = _depending([*before, *rows], mark)
-    order = [node for node in graph.graph.nodes if node in inside]
+    within = inside | _numbers(inside)
+    order = [node for node in graph.graph.nodes if node in within]
     body, held = _body(graph, before, rows, order, [*after, *each])
     graph.add_submodule(name, body)
     with graph.graph.inserting_before(mark):
@@ -356,8 +357,21 @@ def _outline(graph: torch.fx.GraphModule, mark: torch.fx.Node, name: str) -> Non
         scan = graph.graph.call_function(scan_op, (step, *given))
     mark.replace_all_uses_with(scan)
     graph.graph.erase_node(mark)
-    for node in [*reversed(order), *before, *rows]:
+    for node in [*reversed([n for n in order if n in inside]), *before, *rows]:
         graph.graph.erase_node(node)
+
+
+def _numbers(inside: set[torch.fx.Node]) -> set[torch.fx.Node]:
+    """What these take, and a scan does not: numbers that are not whole, as the logarithm of a size.
+    The body makes them anew.
+    """
+    found, left = set(), list(inside)
+    while left:
+        for given in left.pop().all_input_nodes:
+            if given not in found and isinstance(given.meta.get("val"), (float, torch.SymFloat)):
+                found.add(given)
+                left.append(given)
+    return found - inside
 
 
 def _depending(starts: Sequence[torch.fx.Node], mark: torch.fx.Node) -> set[torch.fx.Node]:

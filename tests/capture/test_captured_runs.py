@@ -23,7 +23,11 @@ from pplkit.infer import (
     TraceGraph_ELBO,
     TraceMeanField_ELBO,
 )
-from pplkit.infer.autoguide import AutoDiagonalNormal, AutoNormal
+from pplkit.infer.autoguide import (
+    AutoDiagonalNormal,
+    AutoLowRankMultivariateNormal,
+    AutoNormal,
+)
 from pplkit.optim import SGD, Adam, ClippedAdam, PyroLRScheduler
 from pplkit.randomness import ROWS, SOURCE
 
@@ -177,6 +181,13 @@ def stored(guide, svi, *args):
     return pplkit.param("loc") * pplkit.get_param_store()["scale"]
 
 
+class OfRankTwo(AutoLowRankMultivariateNormal):
+    """Its entropy has a number of the size, log(2π) times it, that no step changes."""
+
+    def __init__(self, model):
+        super().__init__(model, rank=2)
+
+
 CASES = {
     "by hand, twice in a row": fitted(runs=2, after=stored),
     "AutoNormal and its quantiles": fitted(guide=AutoNormal, after=quantiles),
@@ -188,6 +199,7 @@ CASES = {
 }
 MORE = {
     "AutoDiagonalNormal": fitted(guide=AutoDiagonalNormal),
+    "a covariance of low rank": fitted(guide=OfRankTwo),
     "particles one by one": fitted(loss=lambda: Trace_ELBO(num_particles=2)),
     "closed-form terms": fitted(loss=TraceMeanField_ELBO),
     "Renyi": fitted(loss=lambda: RenyiELBO(num_particles=2)),
