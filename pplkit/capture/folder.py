@@ -19,9 +19,6 @@ import weakref
 from pathlib import Path
 
 
-# What the C++ of every step includes.
-HEADERS = "#include <torch/csrc/inductor/cpp_prefix.h>\n"
-HEADERS += "#include <complex>\n#include <cstring>\n#include <utility>\n"
 NO_KERNEL = 3  # the compiling process's exit status: an operation that a loop cannot hold
 
 

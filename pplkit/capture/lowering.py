@@ -35,7 +35,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, statically_known_true
 
-from .folder import HEADERS
+
+# What every step includes.
+_HEADERS = "#include <torch/csrc/inductor/cpp_prefix.h>\n"
+_HEADERS += "#include <complex>\n#include <cstring>\n#include <utility>\n"
 
 
 class NoKernel(Exception):
@@ -303,7 +306,7 @@ class Evaluation:
         self.buffers: list[str] = []
         self.own: set[str] = set()  # buffers whose memory has no other name
         self.calls: list[str] = []
-        self.headers = {HEADERS}
+        self.headers = {_HEADERS}
         for line in plan.lines:
             write = getattr(self, f"write_{type(line).__name__}", None)
             if write is None:

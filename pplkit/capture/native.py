@@ -80,7 +80,7 @@ class Step:
         self.request = {
             "code": traced.graph.code.strip(),
             "inputs": [self._described(value) for value in values],
-            "sizes": self._admitted(_planned(self.symbols, sizes, device), sizes),
+            "sizes": self._planned(sizes),
             "carried": carried,
             "noise": [arguments, arguments + len(traced.noise)],
             "threads": 1,
@@ -104,15 +104,30 @@ class Step:
             found = known
         return found
 
-    def _admitted(self, planned: dict[str, int], sizes: dict) -> dict[str, int]:
-        """Sizes as planned; as they are, where the program asks for others than those."""
+    def _planned(self, sizes: dict) -> dict[str, int]:
+        """Sizes to plan for. They tell nothing of those that are, so that one plan serves all; but
+        in their order, where the program asks for one, and the very sizes, where it asks for more.
+        """
+        for order in (self.symbols, sorted(self.symbols, key=sizes.__getitem__)):
+            planned = _distinct(order, sizes, self.device)
+            if not (kept := self._not_admitted(planned, sizes)):
+                break
+        while kept:
+            planned |= kept
+            more = self._not_admitted(planned, sizes)
+            kept = {name: n for name, n in more.items() if planned[name] != n}
+        return {str(s): planned[str(s)] for s in self.symbols}
+
+    def _not_admitted(self, planned: dict[str, int], sizes: dict) -> dict[str, int]:
+        """What is asked of in a guard that does not hold for these: as it is."""
+        found = {}
         for guard in self.program.traced.guards:
             holds = self._untied(guard.holds)
             asked = getattr(holds, "free_symbols", ())
-            asked = {s: planned.get(str(s), sizes[s]) for s in asked}
-            if asked and evaluated(holds, asked) is not True:
-                planned = {**planned, **{str(s): sizes[s] for s in asked}}
-        return planned
+            given = {s: planned.get(str(s), sizes[s]) for s in asked}
+            if asked and evaluated(holds, given) is not True:
+                found |= {str(s): sizes[s] for s in asked}
+        return found
 
     def _pinned(self, holds) -> set:
         """The sizes in an equation that is no mere identity."""
@@ -153,8 +168,8 @@ def _refuse_division(graph: torch.fx.Graph) -> None:
             raise NotCompiled("it divides whole numbers by a tensor, which may hold a zero")
 
 
-def _planned(symbols: list, sizes: dict, device: torch.device | None) -> dict[str, int]:
-    """What sizes are planned for: all different, so that none is taken for another. A GPU's plan
+def _distinct(symbols: list, sizes: dict, device: torch.device | None) -> dict[str, int]:
+    """Sizes that all differ, so that none is taken for another, in ascending order. A GPU's plan
     for many is another: it says among how many of its processors a sum is shared out.
     """
     few, many = _primes(7), _primes((1 << 22) + 1)
@@ -248,10 +263,19 @@ class Compilation:
         """The one that is going on for this step, or a new one."""
         going = cls.going.get(step.key)
         if going is None or going._compiler.owner != os.getpid():
+            cls._put_away()
             return cls(step, by)
         if by is not None:
             by.stop()
         return going
+
+    @classmethod
+    def _put_away(cls) -> None:
+        """What is done, though the run that began it is over, is kept where others find it."""
+        for each in list(cls.going.values()):
+            mine = each._compiler.owner == os.getpid()
+            if mine and each.ready() and not each._process.returncode and each._written():
+                each.stop()
 
     def __init__(self, step: Step, by: Compiler | None = None):
         self.step, self._compiler = step, Compiler() if by is None else by
@@ -276,7 +300,8 @@ class Compilation:
             status = self._process.wait()
             if status:
                 raise NotCompiled(self._fault(status))
-            return self._keep() or self.step.loop(self._code.read_bytes())
+            kept = found(self.step) if self._written() else None
+            return kept or self.step.loop(self._code.read_bytes())
         finally:
             self.stop()
 
@@ -292,11 +317,11 @@ class Compilation:
             return f"{last} cannot be a part of a compiled loop"
         return f"compiling it failed: {last[:200]}"
 
-    def _keep(self) -> Loop | Played | None:
+    def _written(self) -> bool:
         """Put it where other processes find it: in one move, so that they find all or nothing."""
         place = _kept()
         if place is None:
-            return None
+            return False
         code = self._code.read_bytes()
         digest = hashlib.sha256(code).hexdigest().encode()
         try:
@@ -306,8 +331,8 @@ class Compilation:
                 file.chmod(0o600)
                 os.replace(file, _file(place, self.step))
         except OSError:
-            return None  # a full or read-only folder: it serves this process
-        return found(self.step)
+            return False  # a full or read-only folder: it serves this process
+        return True
 
 
 # -- running ---------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ class HMC:
             proposals are accepted.
         adapt_mass_matrix: learn the variables' scales in the warm-up.
         full_mass: learn their correlations, too: True, all of them; `[("a", "b"), ("c",)]`, those
-            within each block of variables, the others' scales alone.
+            within each block of variables, the others' scales alone. Each chain learns them by
+            itself: from fewer rows than a few times the numbers in a block it learns them badly.
         transforms: by variable, maps from its support to real numbers in place of its own.
         max_plate_nesting: how many dimensions plates take, for models with discrete variables; a
             run of the model tells otherwise.

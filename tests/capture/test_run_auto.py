@@ -108,9 +108,11 @@ def test_one_program_is_compiled_at_a_time_on_the_side(monkeypatch, tmp_path):
 
     count, _ = compilations(lambda: [moved(1.0), moved(2.0)])
     assert count == 1 and len(Compilation.going) == 1
-    next(iter(Compilation.going.values())).loop()  # it ends
+    first = next(iter(Compilation.going.values()))
+    first._process.wait()
     count, _ = compilations(lambda: moved(9.0))
-    assert count == 1
+    assert count == 1 and first.step.key not in Compilation.going
+    assert native.found(first.step) is not None  # nobody has asked for it: it is kept
 
 
 def branching(data):
@@ -476,13 +478,25 @@ def test_another_version_has_another_key(monkeypatch):
     assert other != before == key()
 
 
-def key():
+def test_a_batch_and_data_of_any_sizes_have_one_key():
+    def batches(data, many):
+        z = sample("z", dist.Normal(0.0, 1.0))
+        with plate("data", len(data), subsample_size=many) as rows:  # asks: is it the lesser?
+            sample("obs", dist.Normal(z, 0.5), obs=data[rows])
+
+    sizes = ((37, 9), (3, 2), (100_000, 256))
+    assert len({key(torch.zeros(n), many, of=batches) for n, many in sizes}) == 1
+
+
+def key(*args, of=None):
     from pplkit.capture import capture_step
 
-    svi = SVI(model, guide, optim.Adam({"lr": 0.01}), Trace_ELBO(), params=pplkit.ParamStore())
-    step = capture_step(svi, DATA)
+    args = args or (DATA,)
+    program = of or model, guide if of is None else lambda data, many: guide(data)
+    svi = SVI(*program, optim.Adam({"lr": 0.01}), Trace_ELBO(), params=pplkit.ParamStore())
+    step = capture_step(svi, *args)
     carried = step.carried()
-    program, _, sizes = step.captured._program_for((carried, step.rates(), (DATA,), {}))
+    program, _, sizes = step.captured._program_for((carried, step.rates(), args, {}))
     return native.Step(program, len(torch.utils._pytree.tree_leaves(carried)), sizes).key
 
 
