@@ -1,4 +1,4 @@
-"""What happened in one run: every statement in order, with its value and its log-probability."""
+"""What happened in one run: its statements, their values and their scores."""
 
 from __future__ import annotations
 

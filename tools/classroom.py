@@ -29,6 +29,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 EXERCISES = ROOT / "book" / "exercises"
+PRIVATE = (ROOT / "book", ROOT / "tests")  # whose solutions are in many places, once it is built
 LARGEST = 20_000_000  # bytes of a notebook that is looked at
 NAME = re.compile(r"[\w.@-]+")
 ANSWERS = re.compile(r"<details>\s*<summary>Answers?</summary>(.*?)</details>", re.DOTALL)
@@ -50,7 +51,7 @@ from pplwidgets.classroom import configure
 
 c = get_config()
 c.CourseDirectory.course_id = {course!r}
-configure(c, private=({exercises!r},))
+configure(c, private={private!r})
 """
 
 
@@ -228,10 +229,12 @@ class Classroom:
         scripts, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
         if scripts not in path.split(os.pathsep):  # where nbgrader looks for alembic
             os.environ["PATH"] = os.pathsep.join([scripts, path])
-        classroom.configure(self.config, seconds=seconds, private=(EXERCISES,))
+        classroom.configure(self.config, seconds=seconds, private=PRIVATE)
+        self._private = list(self.config.Run.private)
         settings = self.folder / "nbgrader_config.py"
         if not settings.exists():  # so that nbgrader's own commands do as this one does
-            text = CONFIG.format(course=_course_id(self.folder), exercises=str(EXERCISES))
+            private = tuple(map(str, PRIVATE))
+            text = CONFIG.format(course=_course_id(self.folder), private=private)
             settings.write_text(text, encoding="utf-8")
 
     def release(self, names) -> list[Path]:
@@ -257,7 +260,10 @@ class Classroom:
         Returns the pairs of student and exercise that are in, and (path, reason) of what is not.
         """
         inside, refused = [], []
-        for path in sorted(Path(inbox).glob("*/*.ipynb")):
+        paths = sorted(Path(inbox).glob("*/*.ipynb"))
+        folders = {str(path.parent.resolve()) for path in paths}  # no neighbour's answers
+        self.config.Run.private = [*self._private, *sorted(folders)]
+        for path in paths:
             student, name = path.parent.name, path.stem
             if name not in names:
                 refused.append((path, "no exercise notebook is called so"))

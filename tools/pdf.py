@@ -37,8 +37,9 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; overflow: visible !importa
 pre, code { font-size: 0.85em; }
 table { max-width: 100%; }
 .math-block { overflow: visible !important; }
-details > summary { list-style: none; }
-details > summary .expanded, details > summary .collapsed { display: none; }
+details { break-inside: avoid; }
+details > summary { list-style: none; break-after: avoid; }
+details > summary .collapsed { display: none; }
 """
 
 
@@ -82,11 +83,18 @@ def _article(html, name, names):
         node.decompose()
     for node in article.select("details"):
         node["open"] = ""
+        for label in node.select(":scope > summary .expanded"):  # "Hide the solution", on a screen
+            words = label.get_text(strip=True).split(" ", 1)[-1]
+            label.string = words.capitalize()
     for node in article.select("[src]"):
         node["src"] = _address(path, node["src"])
     for attribute in ("id", "for", "aria-labelledby", "aria-describedby"):
         for node in article.select(f"[{attribute}]"):
             node[attribute] = " ".join(f"{_key(name)}{part}" for part in node[attribute].split())
+    for node in article.select("svg [clip-path], svg [fill], svg [stroke], svg [mask]"):
+        for attribute in ("clip-path", "fill", "stroke", "mask"):
+            if attribute in node.attrs:
+                node[attribute] = node[attribute].replace("url(#", f"url(#{_key(name)}")
     for node in article.select("a[href]"):
         node["href"] = _link(html, path, node["href"], names)
     article.name, article["class"] = "article", "printed bd-article"

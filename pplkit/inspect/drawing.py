@@ -18,6 +18,7 @@ _WIDTHS = (
     556, 556, 333, 500, 278, 556, 500, 722, 500, 500, 500, 334, 260, 334, 584,
 )  # fmt: skip
 NAME, PLATE, NOTE = 14, 12, 13  # sizes of text
+LEAST = 0.65  # of its width: drawn smaller, names could not be read, and the page had better scroll
 FONTS = "Helvetica, Arial, 'Liberation Sans', sans-serif"
 INK, LIGHT_INK = "#1f2328", "#e6edf3"
 
@@ -94,7 +95,7 @@ def svg(picture: Picture, notes: list[str], title: str, description: str, ink: s
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="{kind}" role="img" '
         f'width="{_n(w)}" height="{_n(h)}" viewBox="{box}" aria-label={quoteattr(title)} '
-        'style="max-width:100%;height:auto;overflow:visible" '
+        f'style="max-width:100%;min-width:{_n(LEAST * w)}px;height:auto;overflow:visible" '
         f'font-family="{FONTS}" font-size="{NAME}" fill="none" '
         f'stroke-linejoin="round"{_colour(ink)}>'
     )

@@ -30,6 +30,7 @@ def test_cells_run_again_when_what_they_depend_on_has_changed(tmp_path):
     notebook = nbformat.read(book / "page.ipynb", 4)
     notebook.cells[0].source = "# Another heading"
     nbformat.write(notebook, book / "page.ipynb")
+    (book / "own.css").write_text("p {}")
     page, times = shown()
     assert "Another heading" in page and times == 1
     (book / "numbers.csv").write_text("1\n")  # which a cell might read

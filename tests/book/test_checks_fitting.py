@@ -175,6 +175,7 @@ def slopes_with_a_seed(loc, log_scale, data):
 
 RIGHT = [
     ("verdicts", lambda: TRUE),
+    ("verdicts", lambda: {letter: torch.tensor(truth) for letter, truth in TRUE.items()}),
     ("coin_guide", beta_guide),
     ("coin_guide", beta_of_logarithms),
     ("coin_guide", normal_through_a_sigmoid),

@@ -35,6 +35,12 @@ def effect(model, n):
     return mean_days(model, 1.0, n) - mean_days(model, 0.0, n)
 
 
+def effect_in_a_loop(model, n):
+    held = [do(model, data={"drug": torch.tensor(drug)}) for drug in (1.0, 0.0)]
+    days = [[trace(one).get_trace().nodes["days"].value for _ in range(n)] for one in held]
+    return sum(days[0]) / n - sum(days[1]) / n
+
+
 def effect_seen(model, n):
     with plate("runs", n):
         run = trace(model).get_trace()
@@ -82,6 +88,7 @@ RIGHT = [
     ("coin_posterior", coin_posterior),
     ("emissions", emissions),
     ("effect", effect),
+    ("effect", effect_in_a_loop),
     ("next_count", next_count),
     ("next_count", next_count_in_one),
 ]

@@ -92,6 +92,20 @@ def commutes_by_arithmetic(n):
         return sample("minutes", dist.Normal(20.0 + 10.0 * rain, 2.0))
 
 
+def commutes_by_an_index(n):
+    with plate("days", n):
+        rain = sample("rain", dist.Categorical(torch.tensor([0.7, 0.3])))
+        return sample("minutes", dist.Normal(torch.tensor([20.0, 30.0])[rain], 2.0))
+
+
+def schools_as_columns(scores):
+    schools, pupils = scores.shape
+    with plate("schools", schools):
+        level = sample("level", dist.Normal(50.0, 10.0))
+        with plate("pupils", pupils):
+            sample("score", dist.Normal(level, 5.0), obs=scores.T)
+
+
 def commutes_with_an_if(n):
     with plate("days", n):
         rain = sample("rain", dist.Bernoulli(0.3))
@@ -150,10 +164,12 @@ def z_in_the_plate(data, size):
 RIGHT = [
     ("school_scores", school_scores),
     ("school_scores", plates_made_beforehand),
+    ("school_scores", schools_as_columns),
     ("darts", darts),
     ("darts", darts_of_a_joint_normal),
     ("commutes", commutes),
     ("commutes", commutes_by_arithmetic),
+    ("commutes", commutes_by_an_index),
     ("minibatch", minibatch),
     ("minibatch", minibatch_by_subsample),
 ]

@@ -35,6 +35,12 @@ def with_gaps(readings, there, noise=0.5):
         sample("reading", dist.Normal(length, noise), obs=readings)
 
 
+def with_a_mask_of_data(readings, there):
+    length = sample("length", dist.Normal(10.0, 2.0))
+    with plate("readings", len(readings)):
+        sample("reading", dist.Normal(length, 0.5), obs=readings, obs_mask=there)
+
+
 def with_rows_dropped(readings, there):
     length = sample("length", dist.Normal(10.0, 2.0))
     kept = readings[there]
@@ -96,6 +102,7 @@ RIGHT = [
     ("elbo", elbo),
     ("with_gaps", with_gaps),
     ("with_gaps", with_rows_dropped),
+    ("with_gaps", with_a_mask_of_data),
     ("replicated", replicated),
     ("mirrored", mirrored),
 ]

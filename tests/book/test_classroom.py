@@ -2,8 +2,13 @@
 
 import doctest
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import nbformat
+import pplwidgets.classroom
 import pytest
 
 from tools import classroom
@@ -87,6 +92,9 @@ def hostile(inbox, release, room):
         str(room.folder / "source" / "**" / "*.ipynb"),
         "../../../source/**/*.ipynb",
         str(classroom.EXERCISES / "*.ipynb"),
+        str(classroom.ROOT / "book" / "_build" / "**" / "02-sample.ipynb"),
+        str(classroom.ROOT / "tests" / "book" / "*.py"),
+        str(inbox / "ada" / "*.ipynb"),
     ]
     spy = SPY.format(places=places, first=classroom.EXERCISES / f"{NAME}.ipynb")
     hand_in(inbox, "endless", release, {**RIGHT, "attempts": "while True:\n    pass"})
@@ -244,3 +252,47 @@ def test_releasing_again_keeps_the_grades(room, grades):
 def test_a_mistake_of_the_teacher_is_one_sentence(arguments, said, tmp_path, capsys):
     assert classroom.main([*arguments, "--course", str(tmp_path / "course")]) == 1
     assert said in capsys.readouterr().err
+
+
+# What an answer may try in the folder "work", with a neighbour "other" and the course in "private".
+TRIED = """\
+import ctypes, os, shutil, sqlite3, sys
+exec(open(sys.argv[1], encoding="utf-8").read())
+os.chdir("work")
+stand([os.path.abspath("../private")], [os.getcwd()])
+private, other = "../private/notes", "../other/answer"
+tried = {
+    "keeps": lambda: (open("own", "w").close(), os.rename("own", "mine"), os.mkdir("d"),
+                      shutil.rmtree("d"), shutil.copyfile("mine", "copy"), open(other).close(),
+                      sqlite3.connect(":memory:"), ctypes.CDLL(None).strlen(b"abc")),
+    "open": lambda: open(other, "w"),
+    "read": lambda: open(private),
+    "rename": lambda: os.rename("mine", other),
+    "link": lambda: os.link("mine", other + "2"),
+    "symlink": lambda: os.symlink("mine", other + "3"),
+    "tree": lambda: shutil.rmtree("../other"),
+    "folder": lambda: os.remove("answer", dir_fd=os.open("../other", os.O_RDONLY)),
+    "move": lambda: shutil.move("mine", other + "4"),
+    "database": lambda: sqlite3.connect(private),
+    "system": lambda: ctypes.CDLL(None).system(b"true"),
+    "kill": lambda: os.kill(os.getppid(), 0),
+    "fork": lambda: os.fork(),
+}
+for name, attempt in tried.items():
+    try:
+        attempt()
+        print(name)
+    except PermissionError as refused:
+        assert "that is being graded" in str(refused)
+"""
+
+
+def test_an_answer_writes_in_its_own_folder_and_starts_nothing(tmp_path):
+    for folder, file in (("work", "own"), ("private", "notes"), ("other", "answer")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text("as it was", encoding="utf-8")
+    guard = Path(pplwidgets.classroom.__file__).with_name("guard.py")
+    command = [sys.executable, "-c", TRIED, str(guard)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (["keeps"], "")
+    assert (tmp_path / "other" / "answer").read_text(encoding="utf-8") == "as it was"

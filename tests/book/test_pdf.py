@@ -57,6 +57,14 @@ def test_links_lead_to_places_of_the_printed_book(printed):
     assert [link for link in links if link[1:] not in places] == []
 
 
+def test_pictures_keep_the_paths_that_they_are_clipped_by(printed):
+    places = [node["id"] for node in printed.select("svg [id]")]
+    meant = re.findall(r"url\(#([^)]+)\)", str(printed))
+    assert meant
+    assert set(meant) <= set(places)
+    assert len(set(places)) == len(places)
+
+
 def test_folded_answers_are_open(printed):
     assert [node.has_attr("open") for node in printed.select("details")] == [True]
 

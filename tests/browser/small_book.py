@@ -65,7 +65,7 @@ def posterior(mean=1.7, scale=0.2):
     centre = (mean * scale**-2 + heights.sum() / 0.1**2) / precision
     return {"height": at, "density": dist.Normal(centre, precision**-0.5).log_prob(at).exp()}
 
-pplwidgets.live(posterior, alt.Chart().mark_line().encode(x="height", y="density"), title="Heights",
+pplwidgets.live(posterior, alt.Chart().mark_line(clip=True).encode(x="height", y="density"), title="Heights",
                 mean=(1.4, 2.0), scale=(0.01, 0.5))
 """
 

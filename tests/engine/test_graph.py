@@ -494,6 +494,9 @@ def test_the_picture_takes_the_colours_around_it():
     assert 'color="#123456"' in printed and 'fill="#fff"' in printed
     assert re.search(r"\bid=", inline + alone) is None  # two on a page cannot clash
     assert "max-width:100%" in inline
+    width = float(re.search(r' width="([\d.]+)"', inline)[1])
+    least = float(re.search(r"min-width:([\d.]+)px", inline)[1])
+    assert 8 < 14 * least / width < 14  # names stay readable beside a narrow page's text
 
 
 def test_what_a_notebook_is_given():

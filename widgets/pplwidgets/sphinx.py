@@ -79,7 +79,7 @@ def _run_by(book: Path) -> str:
     for module in ("pplkit", "pplwidgets"):
         home = Path(importlib.util.find_spec(module).origin).parent
         _add_files(digest, home, lambda path: "__pycache__" not in path.parts)
-    texts = (".ipynb", ".md", ".rst", ".bib")
+    texts = (".ipynb", ".md", ".rst", ".bib", ".css")  # no cell reads how a page looks
     _add_files(digest, book, lambda path: path.suffix not in texts and not _hidden(path))
     installed = {f"{d.name} {d.version}" for d in importlib.metadata.distributions()}
     digest.update("\n".join(sorted(installed)).encode())

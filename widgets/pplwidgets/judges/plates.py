@@ -61,15 +61,16 @@ def _school_scores(answer: Answer) -> str:
         _level_where_it_belongs(sites["level"], schools, pupils)
         _score_where_it_belongs(sites["score"], schools, pupils, scores)
         at = torch.tensor([30.0, 50.0, 63.0])
-        if not same_scores(sites["level"].fn, dist.Normal(50.0, 10.0).expand([schools, 1]), at):
+        rows = sites["level"].value.shape
+        if not same_scores(sites["level"].fn, dist.Normal(50.0, 10.0).expand(rows), at):
             raise Mistake(
                 "a school's level is not normal with mean 50 and standard deviation 10.",
                 "`dist.Normal(50.0, 10.0)`: the second number is the standard deviation.",
                 "level-distribution",
             )
-        level = torch.linspace(40.0, 60.0, schools).unsqueeze(-1)
+        level = torch.linspace(40.0, 60.0, schools).reshape(rows)
         run, _ = answer.traced(scores, rng_seed=2, hold={"level": level})
-        right = dist.Normal(level, 5.0).log_prob(scores)
+        right = dist.Normal(level, 5.0).log_prob(run.nodes["score"].value)
         if not torch.allclose(run.nodes["score"].log_prob, right, atol=1e-3):
             raise Mistake(
                 "the pupils' scores do not scatter by 5 around the level of their own school.",
@@ -121,7 +122,8 @@ def _level_where_it_belongs(level, schools: int, pupils: int) -> None:
 
 
 def _score_where_it_belongs(site, schools: int, pupils: int, scores: Tensor) -> None:
-    if not site.is_observed or not torch.equal(site.value, scores):
+    turned = torch.equal(site.value, scores.T)  # as good, if the plates are turned too
+    if not site.is_observed or not (turned or torch.equal(site.value, scores)):
         raise Mistake("`score` is not observed at `scores`.", "Give it `obs=scores`.", "no-obs")
     if getattr(site.fn, "event_dim", 0):
         raise Mistake(
@@ -209,7 +211,7 @@ def _commutes(answer: Answer) -> str:
             sites["rain"].fn, dist.Bernoulli(torch.full((n,), 0.3)), torch.tensor([0.0, 1.0])
         ):
             raise Mistake("rain does not have probability 0.3.", "", "rain")
-        rain = (torch.arange(n) % 3 == 0).float()
+        rain = (torch.arange(n) % 3 == 0).to(sites["rain"].value.dtype)
         run, returned = answer.traced(n, rng_seed=2, hold={"rain": rain})
         fn = run.nodes["minutes"].fn
         means = fn.mean.expand(n)

@@ -110,6 +110,8 @@ def _with_gaps(answer: Answer) -> str:
             hold = {"length": torch.tensor(at)}
             run, _ = answer.traced(readings, there, rng_seed=1, hold=hold)
             sites = sample_sites(run)
+            if "reading_observed" in sites:  # `obs_mask=` makes two sites of one
+                sites["reading"] = sites["reading_observed"]
             missing = [n for n in ("length", "reading") if n not in sites]
             if missing:
                 raise Mistake(
