@@ -156,6 +156,7 @@ _TABLE: dict[OpOverload, Callable] = {
     aten.linalg_inv_ex.default: matrices.inv_ex,
     aten._linalg_det.default: matrices.det,
     aten._linalg_slogdet.default: matrices.slogdet,
+    aten.diagonal_scatter.default: matrices.diagonal_scatter,
     aten.cumprod.default: matrices.cumprod,
     aten.logcumsumexp.default: matrices.logcumsumexp,
     aten.cummax.default: matrices.cummax,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -57,7 +58,13 @@ def picture(spec: dict, tables: Tables) -> str:
     drawn = vl_convert.vegalite_to_svg(spec, config=chart_config(), allowed_base_urls=[])
     # Numbers of a fifteenth digit are of no use on a screen; an axis without data has no values.
     drawn = re.sub(r"(\.\d\d)\d+", r"\1", drawn)
-    return drawn.replace(" with values from NaN to NaN", "")
+    return _own_names(drawn.replace(" with values from NaN to NaN", ""))
+
+
+def _own_names(svg: str) -> str:
+    """Names of clips and gradients count for a whole page, where each picture has a first one."""
+    mark = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r"""(\sid=["']|url\(["']?#)""", rf"\1still-{mark}-", svg)
 
 
 def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:

@@ -4,6 +4,7 @@ import { compile, type TopLevelSpec } from "vega-lite";
 import { Handler, escapeHTML } from "vega-tooltip";
 import type { Row, Tables } from "./protocol";
 import { chartConfig, type Mode } from "./theme";
+import { view as viewOf } from "./vega";
 
 type Domain = number[];
 type Domains = Record<string, Domain>;
@@ -141,7 +142,7 @@ export class Chart {
       this.names = new Set((made.data ?? []).map((each) => each.name));
       // The old picture stays until the new one is ready: no flicker, no jump of the page.
       const stage = document.createElement("div");
-      this.view = new vega.View(vega.parse(made), {
+      this.view = viewOf(made, {
         loader,
         renderer: "svg",
         container: stage,
@@ -190,7 +191,7 @@ export class Chart {
   private async fitting(tables: Tables): Promise<{ found: Domains; empty: Set<string> }> {
     const made = this.compiled();
     const open = (made.scales ?? []).filter(isOpen);
-    const view = new vega.View(vega.parse(made), { loader, renderer: "none", logLevel: vega.None });
+    const view = viewOf(made, { loader, renderer: "none", logLevel: vega.None });
     this.fill(view, new Set((made.data ?? []).map((each) => each.name)), tables);
     await view.runAsync();
     const found: Domains = {};
