@@ -104,6 +104,11 @@ _TABLE: dict[OpOverload, Callable] = {
     aten.sigmoid.default: elementary.sigmoid,
     aten.softplus.default: elementary.softplus,
     aten.log_sigmoid_forward.default: elementary.log_sigmoid,
+    # Other forms lead to these: the loss of a Bernoulli's logits, for one.
+    aten.log_sigmoid.default: lambda x: elementary.log_sigmoid(x)[0],
+    aten.special_erf.default: elementary.erf,
+    aten.special_erfc.default: elementary.erfc,
+    aten.special_expm1.default: elementary.expm1,
     aten.logaddexp.default: elementary.logaddexp,
     aten.xlogy.Tensor: elementary.xlogy,
     aten.rsub.Scalar: elementary.rsub,

@@ -11,14 +11,13 @@ import pytest
 from playwright.sync_api import expect
 
 from .figure import Figure
-from .fuzz import COUNTED, heap, misdrawn, send
+from .fuzz import COUNTED, GROWTH, heap, misdrawn, send
 from .published import settled
 
 _PLACE = re.compile(r'<div class="pplkit-page" data-key="([^"]*)" data-figure="([^"]*)">')
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>One figure</title>
 <link rel="icon" href="data:,"></head><body><main><div class="pplkit-page" data-key="it"
 data-figure="{figure}"></div></main><script type="module" src="{script}"></script></body></html>"""
-GROWTH = 3e6  # bytes: code that is compiled, shapes of objects; rows are as many as before
 _SCRIPT = re.compile(r'src="[./]*(_static/pplwidgets/page-\w+/book\.js)"')
 
 
