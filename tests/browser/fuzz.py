@@ -40,7 +40,7 @@ globalThis.Worker = class extends Worker {
   postMessage(...given) { asked.most = Math.max(asked.most, ++asked.now); super.postMessage(...given); }
 };"""
 # Bytes by which a page's heap may have grown: compiled code, shapes of objects.
-GROWTH = 3e6
+GROWTH = 2e6
 _WRONG = re.compile(r"NaN|Infinity|undefined")
 
 

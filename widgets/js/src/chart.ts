@@ -17,6 +17,7 @@ const MARGIN = 2;
 const BESIDE = 72; // px that the axes of stacked panels take
 const NARROW = 480; // px of width under which legends stand in two columns
 
+const FAR = 1e33; // no path may hold a pixel beyond 3e38
 const TIP = "pplkit-tooltip";
 
 /** What a tooltip says: text alone (the library's own way would fetch a field named `image`). */
@@ -161,13 +162,19 @@ export class Chart {
     await this.view.runAsync();
   }
 
-  private fill(view: vega.View, names: Set<string>, tables = this.latest): void {
+  /** What is drawn of a number that is far beyond axes which end nearer. */
+  private get most(): number {
+    const ends = Object.values(this.domains).flat();
+    return ends.some((end) => Math.abs(end) > FAR / 1e3) ? Infinity : FAR;
+  }
+
+  private fill(view: vega.View, names: Set<string>, tables = this.latest, most = this.most): void {
     for (const [name, rows] of tables) {
       // Vega keeps its own marks on a row: give it rows of its own.
       if (names.has(name))
         view.data(
           name,
-          rows.map(drawable),
+          rows.map((row) => drawable(row, most)),
         );
     }
   }
@@ -192,7 +199,7 @@ export class Chart {
     const made = this.compiled();
     const open = (made.scales ?? []).filter(isOpen);
     const view = viewOf(made, { loader, renderer: "none", logLevel: vega.None });
-    this.fill(view, new Set((made.data ?? []).map((each) => each.name)), tables);
+    this.fill(view, new Set((made.data ?? []).map((each) => each.name)), tables, Infinity);
     await view.runAsync();
     const found: Domains = {};
     const empty = new Set<string>();
@@ -207,10 +214,14 @@ export class Chart {
 }
 
 /** A row as charts take it: what is no finite number is nothing, as in a still picture. */
-function drawable(row: Row): Record<string, number | boolean | null> {
+function drawable(row: Row, most: number): Record<string, number | boolean | null> {
   const made: Record<string, number | boolean | null> = { ...row };
-  for (const name in made)
-    if (typeof made[name] === "number" && !Number.isFinite(made[name])) made[name] = null;
+  for (const name in made) {
+    const value = made[name];
+    if (typeof value !== "number") continue;
+    if (!Number.isFinite(value)) made[name] = null;
+    else if (Math.abs(value) > most) made[name] = Math.sign(value) * most;
+  }
   return made;
 }
 
