@@ -50,7 +50,8 @@ def picture(spec: dict, tables: Tables) -> str:
     import vl_convert
 
     spec = with_values(spec, tables)
-    if not any(key in spec for key in ("hconcat", "vconcat", "concat", "facet", "repeat")):
+    composed = {"hconcat", "vconcat", "concat", "facet", "repeat"} & spec.keys()
+    if not composed and not {"row", "column", "facet"} & spec.get("encoding", {}).keys():
         spec = {"width": _WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, **spec}
     if "vconcat" in spec and not any("width" in panel for panel in spec["vconcat"]):
         panels = [{**panel, "width": _WIDTH - _BESIDE} for panel in spec["vconcat"]]

@@ -11,6 +11,7 @@ type Domains = Record<string, Domain>;
 
 const CONTINUOUS = new Set([undefined, "linear", "log", "pow", "sqrt", "symlog", "time", "utc"]);
 const COMPOSED = ["hconcat", "vconcat", "concat", "facet", "repeat"];
+const FACETS = ["row", "column", "facet"];
 // px by which marks may overlap the plot's edge
 const MARGINS: Record<string, number> = { symbol: 10 };
 const MARGIN = 2;
@@ -65,7 +66,13 @@ export class Chart {
 
   /** Whether the width is the page's to choose. */
   get fluid(): boolean {
-    return !COMPOSED.some((key) => key in this.spec) && typeof this.spec["width"] !== "number";
+    return !this.composed && typeof this.spec["width"] !== "number";
+  }
+
+  /** Whether there are several panels. */
+  private get composed(): boolean {
+    const encoding = (this.spec["encoding"] as object | undefined) ?? {};
+    return COMPOSED.some((key) => key in this.spec) || FACETS.some((key) => key in encoding);
   }
 
   /** Fix every scale that the chart leaves open to what fits these tables. */
@@ -139,7 +146,7 @@ export class Chart {
     if (!this.view) {
       const made = this.compiled();
       held(made, this.domains, this.unseen);
-      if (this.fluid || this.stacked) clipped(made);
+      clipped(made, this.composed);
       this.names = new Set((made.data ?? []).map((each) => each.name));
       // The old picture stays until the new one is ready: no flicker, no jump of the page.
       const stage = document.createElement("div");
@@ -242,21 +249,22 @@ function held(made: vega.Spec, domains: Domains, unseen: Set<string>): void {
 }
 
 /** Keep what lies beyond the axes from being drawn across the page. */
-function clipped(made: vega.Spec): void {
+function clipped(made: vega.Spec, composed: boolean): void {
   const frame = (by: number, wide: string, high: string) =>
     `'M-${by},-${by}h'+(${wide}+${2 * by})+'v'+(${high}+${2 * by})+'h-'+(${wide}+${2 * by})+'z'`;
-  const visit = (marks: vega.Mark[] | undefined, wide: string, high: string) => {
+  const visit = (marks: vega.Mark[] | undefined, wide = "", high = "") => {
     for (const mark of marks ?? []) {
       if (mark.type === "group") {
-        // Of stacked panels, each has a size of its own.
+        // Of several panels, each has a size of its own.
         const own = (mark.encode?.update ?? {}) as Record<string, { signal?: string }>;
         visit(mark.marks, own["width"]?.signal ?? wide, own["height"]?.signal ?? high);
-      } else if (mark.type !== "text" && !mark.clip) {
+      } else if (wide && high && mark.type !== "text" && !mark.clip) {
         mark.clip = { path: { signal: frame(MARGINS[mark.type] ?? MARGIN, wide, high) } };
       }
     }
   };
-  visit(made.marks, "width", "height");
+  if (composed) visit(made.marks);
+  else visit(made.marks, "width", "height");
 }
 
 const quiet = {
