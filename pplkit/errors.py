@@ -1887,7 +1887,8 @@ def shape_from_numbers(operation: str, where: Where | None) -> CaptureError:
         operation,
         where,
         "a result whose shape depends on numbers, as of x[x > 0] or nonzero",
-        "keep every row and mask: torch.where(condition, x, 0.), or handlers.mask",
+        "keep every row and mask: torch.where(condition, x, 0.), or handlers.mask; count with "
+        "(x.unsqueeze(-1) == torch.arange(n)).sum(0)",
     )
 
 

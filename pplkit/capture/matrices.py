@@ -287,6 +287,21 @@ def median_of(x: Tensor, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, 
     return made[0], made[1]
 
 
+def diagonal_scatter(
+    x: Tensor, src: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Tensor:
+    """`x` with `src` for one of its diagonals; torch's own way writes into a copy."""
+    whole = x.movedim((dim1, dim2), (-2, -1))
+    rows = torch.arange(whole.shape[-2], device=x.device).unsqueeze(-1)
+    columns = torch.arange(whole.shape[-1], device=x.device)
+    # On the diagonal the place of an element is that of its row, or of its column if above.
+    place = rows if offset >= 0 else columns.unsqueeze(0)
+    place = place.clamp(max=src.shape[-1] - 1).reshape(-1)
+    spread = src.index_select(-1, place).unsqueeze(-1 if offset >= 0 else -2)
+    made = torch.where(columns - rows == offset, spread, whole)
+    return made.movedim((-2, -1), (dim1, dim2))
+
+
 def cdist(x: Tensor, y: Tensor, p: float, mode: int | None = None) -> Tensor:
     """Distances between the rows of two matrices."""
     gaps = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()

@@ -82,7 +82,8 @@ class GivenNoise(TorchDispatchMode):
             raise errors.cannot_be_captured(
                 "a torch.Generator",
                 user_line(),
-                remedy="leave it out: the noise of a captured program is an input",
+                remedy="leave it out: the noise of a captured program is an input; or make what"
+                " is to stay the same outside the function",
             )
         kwargs.pop("generator", None)
         return form(self.take, *args, **kwargs)

@@ -362,9 +362,13 @@ def _refused(program: Program, fault: Exception):
 def _line(program: Program, target: Any):
     """Where the program, as it was recorded, first calls this operation."""
     called = target._opname.partition(".")[0]
-    for node in program.traced.graph.graph.nodes:
-        if getattr(node.target, "_opname", "").partition(".")[0] == called:
-            return node.meta.get("where")
+    nodes = program.traced.graph.graph.nodes
+    names = [getattr(node.target, "_opname", "").partition(".")[0] for node in nodes]
+    # A primitive has the name of what it is a part of, or a part of that: special_bessel_j0.
+    for meant in (called, next((name for name in names if called in name), None)):
+        for node, name in zip(nodes, names, strict=True):
+            if name == meant:
+                return node.meta.get("where")
     return None
 
 

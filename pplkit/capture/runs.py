@@ -352,6 +352,7 @@ def _outline(graph: torch.fx.GraphModule, mark: torch.fx.Node, name: str) -> Non
     body, held = _body(graph, before, rows, order, [*after, *each])
     graph.add_submodule(name, body)
     with graph.graph.inserting_before(mark):
+        held = [_apart(graph, node) for node in held]
         given = [[x.args[0] for x in before], [x.args[0] for x in rows], held]
         step = graph.graph.get_attr(name)
         scan = graph.graph.call_function(scan_op, (step, *given))
@@ -391,6 +392,14 @@ def _depending(starts: Sequence[torch.fx.Node], mark: torch.fx.Node) -> set[torc
                 found.add(into)
                 left.append(into)
     return found
+
+
+def _apart(graph: torch.fx.GraphModule, node: torch.fx.Node) -> torch.fx.Node:
+    """A tensor of its own for a view: a scan takes no two inputs that share their memory."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        if any(given.alias_info is not None for given in node.target._schema.returns):
+            return graph.graph.call_function(aten.clone.default, (node,))
+    return node
 
 
 def _writes(node: torch.fx.Node) -> bool:

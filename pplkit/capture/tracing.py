@@ -376,6 +376,11 @@ class _NumbersOfSizes(TorchFunctionMode):
             return _number(args[0], **kwargs)
         if func is torch.linspace and any(map(_is_of_sizes, (*args, *kwargs.values()))):
             return _linspace(*args, **kwargs)
+        if func in _SCATTERS and len(args) == 1 and not {*kwargs} - {"correction"}:
+            return _SCATTERS[func](*args, **kwargs)
+        if func is Tensor.fill_diagonal_ and len(args) == 2 and args[0].dim() == 2 and not kwargs:
+            args[0].diagonal().fill_(args[1])  # by one stride over all it has no functional form
+            return args[0]
         if func is Tensor.__getitem__:
             index = _tensor_index(*args)
             if index is not None:
@@ -391,6 +396,27 @@ def _linspace(start, end, steps, **kwargs) -> Tensor:
     return torch.where(
         i < torch.sym_max(steps // 2, 1), start + gap * i, end - gap * (steps - 1 - i)
     )
+
+
+def _cov(x: Tensor, *, correction: int = 1) -> Tensor:
+    """`torch.cov`, which asks how many columns are left to divide by."""
+    rows = x.reshape(-1, x.shape[-1]) if x.dim() else x.reshape(1, 1)
+    gaps = rows - rows.mean(-1, keepdim=True)
+    return (gaps @ gaps.mT / (rows.shape[-1] - correction)).squeeze()
+
+
+def _corrcoef(x: Tensor) -> Tensor:
+    """`torch.corrcoef`."""
+    made = _cov(x)
+    if made.dim() == 0:
+        return made / made
+    scale = made.diagonal().sqrt()
+    return (made / scale.unsqueeze(-1) / scale).clamp(-1.0, 1.0)
+
+
+_SCATTERS = {
+    torch.cov: _cov, Tensor.cov: _cov, torch.corrcoef: _corrcoef, Tensor.corrcoef: _corrcoef,
+}  # fmt: skip
 
 
 def _tensor_index(x: Tensor, index: Any) -> list | None:

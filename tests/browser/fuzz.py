@@ -39,6 +39,8 @@ globalThis.Worker = class extends Worker {
   constructor(...given) { super(...given); this.addEventListener("message", () => asked.now--); }
   postMessage(...given) { asked.most = Math.max(asked.most, ++asked.now); super.postMessage(...given); }
 };"""
+# Bytes by which a page's heap may have grown: compiled code, shapes of objects.
+GROWTH = 2e6
 _WRONG = re.compile(r"NaN|Infinity|undefined")
 
 

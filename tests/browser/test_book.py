@@ -145,6 +145,7 @@ WIDE = """() => { const room = document.documentElement.clientWidth;
 @every_page_read
 def test_page_is_whole(read):
     page = read.on(DESKTOP, "light")
+    expect(page.locator('head link[rel~="icon"]')).to_have_count(1)  # or browsers ask for one
     heading = page.locator("article h1")
     expect(heading).to_have_count(1)
     expect(heading).to_be_visible()

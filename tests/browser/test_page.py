@@ -14,7 +14,7 @@ from pplwidgets.noise import numbers
 from . import small_book
 from .access import serious_violations
 from .conftest import DESKTOP
-from .fuzz import heap, misdrawn, send
+from .fuzz import GROWTH, heap, misdrawn, send
 from .published import ROOM, assets, broken, contracts, live, settled
 from .servers import Site
 
@@ -296,7 +296,7 @@ def test_two_thousand_random_events_do_no_harm(open_, name, place):
     send(figure, 2000, seed=11)
     settled(figure)
     assert misdrawn(figure) == []
-    assert heap(page) < small + 25e6
+    assert heap(page) < small + GROWTH
 
 
 def test_what_cannot_be_captured_fails_the_build_with_operation_and_line(tmp_path):

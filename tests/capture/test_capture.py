@@ -338,6 +338,18 @@ def test_a_grid_of_any_number_of_points():
     assert len(captured.programs) == 1
 
 
+def test_how_rows_go_together():
+    def fn(x):
+        square = x @ x.mT
+        return torch.cov(x, correction=0), x.T.cov(), torch.corrcoef(x), square.fill_diagonal_(2.0)
+
+    captured = capture(fn, torch.randn(3, 7))
+    for shape in ((3, 5), (3, 20)):
+        x = torch.randn(shape)
+        for ours, theirs in zip(captured(x), fn(x), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 

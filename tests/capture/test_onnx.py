@@ -14,7 +14,7 @@ import pplkit.distributions as dist
 from pplkit.capture import capture
 from pplkit.errors import CaptureError
 from pplkit.infer import SVI, Trace_ELBO
-from pplkit.infer.autoguide import AutoNormal
+from pplkit.infer.autoguide import AutoMultivariateNormal, AutoNormal
 from pplkit.optim import Adam
 from tests.capture.test_captured_corpus import built, log_joint
 
@@ -250,6 +250,38 @@ def test_a_fit_of_500_steps_by_an_automatic_guide_is_one_loop():
     exact = data.sum() / 0.25 / (1.0 + 97 / 0.25)
     assert abs(float(z) - float(exact)) < 0.1
     assert losses.shape == (500,)
+
+
+def test_a_fit_of_weights_to_a_matrix_that_is_closed_over():
+    """In the step the matrix and its transpose are read: two views of one memory."""
+    x = torch.tensor([[0.5, 1.0], [-1.0, 0.3], [2.0, -0.7], [0.1, -1.2]])
+    y = torch.tensor([1.0, 0.0, 1.0, 0.0])
+
+    def model(scale):
+        w = pplkit.sample("w", dist.Normal(torch.zeros(2), scale).to_event(1))
+        with pplkit.plate("rows", 4):
+            pplkit.sample("y", dist.Bernoulli(logits=x @ w), obs=y)
+
+    def fn(scale, steps):
+        guide = AutoMultivariateNormal(model)  # which sets a diagonal
+        svi = SVI(model, guide, Adam({"lr": 0.05}), Trace_ELBO())
+        return svi.run(steps, scale).losses
+
+    captured = capture(fn, 1.5, 20, check=False)
+    made = captured.to_onnx()
+    agrees(captured, made, 0.7, 31, rtol=1e-4, atol=1e-4)
+
+
+def test_logits_far_out():
+    """Where a sigmoid is 0 or 1 to rounding, its logarithm is not."""
+    y = torch.tensor([0.0, 1.0, 1.0, 0.0])
+
+    def fn(x):
+        return dist.Bernoulli(logits=x).log_prob(y), torch.nn.functional.logsigmoid(x)
+
+    x = torch.tensor([-120.0, -120.0, 20.0, 90.0])
+    captured = capture(fn, x)
+    agrees(captured, captured.to_onnx(), x, rtol=1e-6, atol=0.0)
 
 
 # -- the corpus ------------------------------------------------------------------------------------

@@ -387,6 +387,24 @@ def test_middles_running_extremes_and_distances():
     )
 
 
+def test_a_diagonal_is_set():
+    x, row = torch.arange(30.0).reshape(2, 3, 5), torch.tensor([-1.0, -2.0, -3.0])
+
+    def along(x, row):
+        return (
+            torch.diagonal_scatter(x, row.expand(2, 3), 0, 1, 2),
+            torch.diagonal_scatter(x, row.expand(2, 3), 2, -2, -1),
+            torch.diagonal_scatter(x, row[:2].expand(2, 2), -1, 1, 2),
+            torch.diagonal_scatter(x, row[:2].expand(5, 2), 0, 0, 1),
+            torch.diagonal_scatter(x, row[:2].expand(3, 2), 0, 2, 0),
+        )
+
+    graph = formed(along, x, row)
+    assert not {node.target for node in graph.graph.nodes} & REPLACED
+    for ours, theirs in zip(graph(x, row), along(x, row), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 # -- what the exporter would lose ------------------------------------------------------------------
 
 

@@ -356,6 +356,11 @@ def test_without_a_look_there_is_the_prior(made):
     assert found["band"]["mean"].abs().max() < 1e-6
 
 
+def test_words_name_the_controls_that_are_seen(made):
+    words = made("distribution_explorer").still().partition("Drawn at ")[2].partition(". ")[0]
+    assert words == "family Normal, loc 0, scale 1, pointer 0.6"
+
+
 # -- all ---------------------------------------------------------------------------------------
 
 

@@ -152,6 +152,13 @@ def test_too_many_choices_are_told():
     assert "81 combinations" in publish.published(figure).trouble
 
 
+def test_a_contract_comes_to_every_choice():
+    figure = make(kind=["a", "b", "c"], on=True, scale=(0.5, 2.0), fn=lambda kind, on, scale: drawn())
+    settings = [at for at, _ in publish._random_settings(figure, 6)]
+    assert {(at["kind"], at["on"]) for at in settings} == {(k, on) for k in "abc" for on in (0, 1)}
+    assert [at["scale"] for at in settings[:2]] == [0.5, 2.0]
+
+
 def test_a_table_holds_the_functions_answers():
     figure = make(looped, "table", n=(1, 6), speed=(0.5, 2.0))
     figure.speed = 0.77

@@ -101,3 +101,16 @@ def test_numbers_in_words(value, digits, text):
 def test_captions_are_filled():
     made = tables.checked({"s": {"m": 0.5}})
     assert captions.filled("{s.m} of {n}, {s.m:.3f}", {"n": 4}, made) == "0.5 of 4, 0.500"
+
+
+def test_pictures_on_one_page_do_not_clip_one_another():
+    clipped = alt.Chart().mark_line(clip=True).encode(x="x", y="y")
+    made = pplwidgets.live(fn, clipped, mu=(-3.0, 3.0), on=True)
+    pages = []
+    for made.mu in (1.0, 2.0):
+        pages.append(bundle(made)["text/html"])
+    names = [set(re.findall(r'\bid="([^"]+)"', html)) for html in pages]
+    assert names[0] and not names[0] & names[1]
+    for html, mine in zip(pages, names, strict=True):
+        assert set(re.findall(r"url\(#([^)]+)\)", html)) == mine
+    assert not any(name.startswith("clip") for name in names[0])  # as those of the live chart are

@@ -241,10 +241,12 @@ class LiveFigure(anywidget.AnyWidget):
         shown = self._shown()
         words = self._said
         caption = captions.filled(words["caption"], shown, self.tables)
-        labels = [made.label for made in self._by_name.values()]
-        at = ", ".join(
-            f"{made.label} {captions.written(shown[made.name])}" for made in self._by_name.values()
-        )
+        seen = [
+            made for made in self._by_name.values()
+            if all(str(shown[other]) in any_ for other, any_ in made.when.items())
+        ]
+        labels = [made.label for made in seen]
+        at = ", ".join(f"{made.label} {captions.written(shown[made.name])}" for made in seen)
         alt = (
             self._words["alt"]
             + (f" Drawn at {at}." if at else "")

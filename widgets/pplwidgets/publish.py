@@ -47,7 +47,7 @@ MIME = "application/vnd.pplwidgets.figure+json"
 VERSION = 1
 TOLERANCE = 1e-4  # |page - torch| <= TOLERANCE * (1 + |torch|)
 _PROGRAMS = 64  # that one figure may take
-_SETTINGS = 20  # of a contract
+_SETTINGS = 20  # of a contract, or as many as there are choices
 _REPLAYED = 4  # of which the graph is held to already here
 _SIZES = 400  # combinations of whole numbers that are asked for their program
 _LOOKED_AT = 20_000  # of which it is seen whether there is one
@@ -541,7 +541,9 @@ def _stops(control, now, many: int) -> list:
 def _add_contract(figure: LiveFigure, made: Published) -> None:
     settings = []
     grid = made.page.get("grid")
-    for at, seed in _random_settings(figure, _SETTINGS):
+    short = [c for c in _controls(figure) if c.kind in ("check", "select")]
+    choices = min(_PROGRAMS, math.prod(len(_choices(c)) for c in short))
+    for at, seed in _random_settings(figure, max(_SETTINGS, choices)):
         if grid:
             at, seed = _on_grid(figure, grid, at), figure.seed
         wire = _wire(figure, at)
@@ -559,15 +561,18 @@ def _add_contract(figure: LiveFigure, made: Published) -> None:
 
 
 def _random_settings(figure: LiveFigure, many: int) -> Iterator[tuple[dict, int]]:
-    """Settings of the controls and seeds; the ends of all ranges first."""
+    """Settings of the controls and seeds; the ends of all ranges first, all choices in turn."""
     drawn = random.Random(f"{figure!r}")
+    turns = {c.name: _choices(c) for c in _controls(figure) if c.kind in ("check", "select")}
+    picks = [dict(zip(turns, each, strict=True)) for each in itertools.product(*turns.values())]
+    drawn.shuffle(picks)
     for place in range(many):
         settings = {}
         for made in _controls(figure):
             if made.kind == "text":
                 value = getattr(figure, made.name)
-            elif made.kind in ("check", "select"):
-                value = drawn.choice(_choices(made))
+            elif made.name in turns:
+                value = picks[place % len(picks)][made.name]
             else:
                 value = _random_number(made, drawn, place, getattr(figure, made.name))
             settings[made.name] = value

@@ -50,7 +50,8 @@ def picture(spec: dict, tables: Tables) -> str:
     import vl_convert
 
     spec = with_values(spec, tables)
-    if not any(key in spec for key in ("hconcat", "vconcat", "concat", "facet", "repeat")):
+    composed = {"hconcat", "vconcat", "concat", "facet", "repeat"} & spec.keys()
+    if not composed and not {"row", "column", "facet"} & spec.get("encoding", {}).keys():
         spec = {"width": _WIDTH, "autosize": {"type": "fit-x", "contains": "padding"}, **spec}
     if "vconcat" in spec and not any("width" in panel for panel in spec["vconcat"]):
         panels = [{**panel, "width": _WIDTH - _BESIDE} for panel in spec["vconcat"]]
@@ -58,7 +59,13 @@ def picture(spec: dict, tables: Tables) -> str:
     drawn = vl_convert.vegalite_to_svg(spec, config=chart_config(), allowed_base_urls=[])
     # Numbers of a fifteenth digit are of no use on a screen; an axis without data has no values.
     drawn = re.sub(r"(\.\d\d)\d+", r"\1", drawn)
-    return drawn.replace(" with values from NaN to NaN", "")
+    return _own_names(drawn.replace(" with values from NaN to NaN", ""))
+
+
+def _own_names(svg: str) -> str:
+    """Names of clips and gradients count for a whole page, where each picture has a first one."""
+    mark = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r"""(\sid=["']|url\(["']?#)""", rf"\1still-{mark}-", svg)
 
 
 def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:

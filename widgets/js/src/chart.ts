@@ -4,18 +4,21 @@ import { compile, type TopLevelSpec } from "vega-lite";
 import { Handler, escapeHTML } from "vega-tooltip";
 import type { Row, Tables } from "./protocol";
 import { chartConfig, type Mode } from "./theme";
+import { view as viewOf } from "./vega";
 
 type Domain = number[];
 type Domains = Record<string, Domain>;
 
 const CONTINUOUS = new Set([undefined, "linear", "log", "pow", "sqrt", "symlog", "time", "utc"]);
 const COMPOSED = ["hconcat", "vconcat", "concat", "facet", "repeat"];
+const FACETS = ["row", "column", "facet"];
 // px by which marks may overlap the plot's edge
 const MARGINS: Record<string, number> = { symbol: 10 };
 const MARGIN = 2;
 const BESIDE = 72; // px that the axes of stacked panels take
 const NARROW = 480; // px of width under which legends stand in two columns
 
+const FAR = 1e33; // no path may hold a pixel beyond 3e38
 const TIP = "pplkit-tooltip";
 
 /** What a tooltip says: text alone (the library's own way would fetch a field named `image`). */
@@ -63,7 +66,13 @@ export class Chart {
 
   /** Whether the width is the page's to choose. */
   get fluid(): boolean {
-    return !COMPOSED.some((key) => key in this.spec) && typeof this.spec["width"] !== "number";
+    return !this.composed && typeof this.spec["width"] !== "number";
+  }
+
+  /** Whether there are several panels. */
+  private get composed(): boolean {
+    const encoding = (this.spec["encoding"] as object | undefined) ?? {};
+    return COMPOSED.some((key) => key in this.spec) || FACETS.some((key) => key in encoding);
   }
 
   /** Fix every scale that the chart leaves open to what fits these tables. */
@@ -137,11 +146,11 @@ export class Chart {
     if (!this.view) {
       const made = this.compiled();
       held(made, this.domains, this.unseen);
-      if (this.fluid || this.stacked) clipped(made);
+      clipped(made, this.composed);
       this.names = new Set((made.data ?? []).map((each) => each.name));
       // The old picture stays until the new one is ready: no flicker, no jump of the page.
       const stage = document.createElement("div");
-      this.view = new vega.View(vega.parse(made), {
+      this.view = viewOf(made, {
         loader,
         renderer: "svg",
         container: stage,
@@ -160,13 +169,19 @@ export class Chart {
     await this.view.runAsync();
   }
 
-  private fill(view: vega.View, names: Set<string>, tables = this.latest): void {
+  /** What is drawn of a number that is far beyond axes which end nearer. */
+  private get most(): number {
+    const ends = Object.values(this.domains).flat();
+    return ends.some((end) => Math.abs(end) > FAR / 1e3) ? Infinity : FAR;
+  }
+
+  private fill(view: vega.View, names: Set<string>, tables = this.latest, most = this.most): void {
     for (const [name, rows] of tables) {
       // Vega keeps its own marks on a row: give it rows of its own.
       if (names.has(name))
         view.data(
           name,
-          rows.map(drawable),
+          rows.map((row) => drawable(row, most)),
         );
     }
   }
@@ -190,8 +205,8 @@ export class Chart {
   private async fitting(tables: Tables): Promise<{ found: Domains; empty: Set<string> }> {
     const made = this.compiled();
     const open = (made.scales ?? []).filter(isOpen);
-    const view = new vega.View(vega.parse(made), { loader, renderer: "none", logLevel: vega.None });
-    this.fill(view, new Set((made.data ?? []).map((each) => each.name)), tables);
+    const view = viewOf(made, { loader, renderer: "none", logLevel: vega.None });
+    this.fill(view, new Set((made.data ?? []).map((each) => each.name)), tables, Infinity);
     await view.runAsync();
     const found: Domains = {};
     const empty = new Set<string>();
@@ -206,10 +221,14 @@ export class Chart {
 }
 
 /** A row as charts take it: what is no finite number is nothing, as in a still picture. */
-function drawable(row: Row): Record<string, number | boolean | null> {
+function drawable(row: Row, most: number): Record<string, number | boolean | null> {
   const made: Record<string, number | boolean | null> = { ...row };
-  for (const name in made)
-    if (typeof made[name] === "number" && !Number.isFinite(made[name])) made[name] = null;
+  for (const name in made) {
+    const value = made[name];
+    if (typeof value !== "number") continue;
+    if (!Number.isFinite(value)) made[name] = null;
+    else if (Math.abs(value) > most) made[name] = Math.sign(value) * most;
+  }
   return made;
 }
 
@@ -230,21 +249,22 @@ function held(made: vega.Spec, domains: Domains, unseen: Set<string>): void {
 }
 
 /** Keep what lies beyond the axes from being drawn across the page. */
-function clipped(made: vega.Spec): void {
+function clipped(made: vega.Spec, composed: boolean): void {
   const frame = (by: number, wide: string, high: string) =>
     `'M-${by},-${by}h'+(${wide}+${2 * by})+'v'+(${high}+${2 * by})+'h-'+(${wide}+${2 * by})+'z'`;
-  const visit = (marks: vega.Mark[] | undefined, wide: string, high: string) => {
+  const visit = (marks: vega.Mark[] | undefined, wide = "", high = "") => {
     for (const mark of marks ?? []) {
       if (mark.type === "group") {
-        // Of stacked panels, each has a size of its own.
+        // Of several panels, each has a size of its own.
         const own = (mark.encode?.update ?? {}) as Record<string, { signal?: string }>;
         visit(mark.marks, own["width"]?.signal ?? wide, own["height"]?.signal ?? high);
-      } else if (mark.type !== "text" && !mark.clip) {
+      } else if (wide && high && mark.type !== "text" && !mark.clip) {
         mark.clip = { path: { signal: frame(MARGINS[mark.type] ?? MARGIN, wide, high) } };
       }
     }
   };
-  visit(made.marks, "width", "height");
+  if (composed) visit(made.marks);
+  else visit(made.marks, "width", "height");
 }
 
 const quiet = {

@@ -184,11 +184,12 @@ def _tables(family: Family, values: dict[str, Tensor], pointer) -> dict:
     with pplkit.plate("draws", DRAWS):
         draws = pplkit.sample("x", fn)
     x = family.grid()
-    log_density, below = _evaluated(fn, x, draws[0])
-    density = log_density.exp()
     at = family.low + pointer * (family.high - family.low)
     at = torch.round(torch.as_tensor(at)) if family.whole else torch.as_tensor(at)
-    here_log, here_below = _evaluated(fn, at.reshape(1), draws[0])
+    # All at once: written out, a distribution function is most of what a page has to load.
+    log_all, below_all = _evaluated(family, fn, torch.cat([x, at.reshape(1)]), draws[0])
+    log_density, below, density = log_all[:-1], below_all[:-1], log_all[:-1].exp()
+    here_log, here_below = log_all[-1:], below_all[-1:]
     top = 1.02 * family.top
     shown = density.clamp(max=top)
     curve = {"x": x, "density": shown, "below": below, "log_density": log_density.clamp(min=-1e3)}
@@ -225,12 +226,21 @@ def _tables(family: Family, values: dict[str, Tensor], pointer) -> dict:
     }
 
 
-def _evaluated(fn, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+def _evaluated(family: Family, fn, x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """Log-density and distribution function, also where `x` is outside the support."""
     here = fn.support.check(x)
     probe = torch.where(here, x, inside)
     log_density = torch.where(here, fn.log_prob(probe), -torch.inf)
-    return log_density, torch.where(here, fn.cdf(probe), (x > inside).to(x.dtype))
+    return log_density, torch.where(here, _below(family, fn, probe), (x > inside).to(x.dtype))
+
+
+def _below(family: Family, fn, x: Tensor) -> Tensor:
+    if family.name != "BetaBinomial":
+        return fn.cdf(x)
+    # Its own has as many terms as it counts to, so it cannot be captured; here the axis has an end.
+    k = family.grid()
+    mass = torch.where(k <= fn.total_count, fn.log_prob(torch.minimum(k, fn.total_count)).exp(), 0.0)
+    return torch.where(k <= x.unsqueeze(-1), mass, 0.0).sum(-1)
 
 
 def _moments(fn) -> tuple[Tensor, Tensor]:
