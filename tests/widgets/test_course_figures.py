@@ -80,7 +80,9 @@ def test_density_distribution_function_and_moments_agree(made, name):
         )
 
 
-@pytest.mark.parametrize("name", ["Normal", "Gamma", "Beta", "Poisson", "Binomial", "StudentT"])
+@pytest.mark.parametrize(
+    "name", ["Normal", "Gamma", "Beta", "Poisson", "Binomial", "StudentT", "VonMises"]
+)
 def test_the_explorer_says_what_scipy_says(made, name):
     theirs = {
         "Normal": scipy.stats.norm(0.0, 1.0),
@@ -89,6 +91,7 @@ def test_the_explorer_says_what_scipy_says(made, name):
         "Poisson": scipy.stats.poisson(1.5),
         "Binomial": scipy.stats.binom(10, 0.3),
         "StudentT": scipy.stats.t(4.0),
+        "VonMises": scipy.stats.vonmises(2.0),
     }[name]
     found = made("distribution_explorer").evaluate(family=name, pointer=0.55)
     x = found["pointer"]["x"].item()

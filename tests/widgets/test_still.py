@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -89,7 +90,7 @@ def test_a_caption_that_names_nothing_is_refused(caption, words):
         (0.0, None, "0"), (-1.5, None, "−1.5"), (0.123456, None, "0.1235"),
         (123.456, None, "123.5"), (12345, None, "12345"), (1e-5, None, "0.00001"),
         (0.1 + 0.2, None, "0.3"), (2.0, 3, "2.000"),
-        (-0.25, 1, "−0.2"), (float("nan"), 2, "not finite"), (True, None, "on"),
+        (-0.25, 1, "−0.2"), (math.nan, 2, "not finite"), (-math.inf, 2, "−∞"), (True, None, "on"),
         ("few", None, "few"),
         (99.996, None, "100"), (-12800.6, None, "−12801"),
     ],

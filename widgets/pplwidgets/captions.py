@@ -67,8 +67,10 @@ def written(value, digits: int | None = None) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, (int, float)):
-        if value != value or value in (float("inf"), -float("inf")):
+        if value != value:
             return "not finite"
+        if math.isinf(value):
+            return "∞" if value > 0 else f"{MINUS}∞"
         if digits is None:
             digits = 0 if value == int(value) else max(0, 3 - math.floor(math.log10(abs(value))))
             text = f"{value:.{digits}f}"

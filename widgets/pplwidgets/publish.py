@@ -564,8 +564,12 @@ def _random_settings(figure: LiveFigure, many: int) -> Iterator[tuple[dict, int]
     """Settings of the controls and seeds; the ends of all ranges first, all choices in turn."""
     drawn = random.Random(f"{figure!r}")
     turns = {c.name: _choices(c) for c in _controls(figure) if c.kind in ("check", "select")}
-    picks = [dict(zip(turns, each, strict=True)) for each in itertools.product(*turns.values())]
-    drawn.shuffle(picks)
+    if math.prod(map(len, turns.values())) <= _LOOKED_AT:
+        picks = list(itertools.product(*turns.values()))
+        drawn.shuffle(picks)
+    else:
+        picks = [[drawn.choice(choices) for choices in turns.values()] for _ in range(many)]
+    picks = [dict(zip(turns, each, strict=True)) for each in picks]
     for place in range(many):
         settings = {}
         for made in _controls(figure):

@@ -8,7 +8,8 @@ const PLACE = /\{([\p{L}\p{M}\p{N}_]+)(?:\.([\p{L}\p{M}\p{N}_]+))?(?::\.(\d)f)?\
 export function written(value: unknown, digits?: number): string {
   if (typeof value === "boolean") return value ? "on" : "off";
   if (typeof value !== "number") return String(value ?? "");
-  if (!Number.isFinite(value)) return "not finite";
+  if (Number.isNaN(value)) return "not finite";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   let text: string;
   if (digits !== undefined) text = value.toFixed(digits);
   else if (Number.isInteger(value)) text = String(value);

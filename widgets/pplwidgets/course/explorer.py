@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -244,13 +245,19 @@ def _below(family: Family, fn, x: Tensor) -> Tensor:
 
 
 def _moments(fn) -> tuple[Tensor, Tensor]:
-    try:
-        return torch.as_tensor(fn.mean), torch.as_tensor(fn.variance)
-    except NotImplementedError:  # no closed form: by the middles of cells, between 0 and 1
-        x = (torch.arange(2000) + 0.5) / 2000
-        weights = fn.log_prob(x).exp() / 2000
-        mean = (weights * x).sum() / weights.sum()
-        return mean, (weights * (x - mean) ** 2).sum() / weights.sum()
+    low, high = 0.0, 1.0
+    if isinstance(fn, dist.VonMises):  # torch's variance is that of a direction, 1 - E cos(x - loc)
+        low, high = -math.pi, math.pi
+    else:
+        try:
+            return torch.as_tensor(fn.mean), torch.as_tensor(fn.variance)
+        except NotImplementedError:
+            pass
+    # No closed form: by the middles of cells.
+    x = low + (high - low) * (torch.arange(2000) + 0.5) / 2000
+    weights = fn.log_prob(x).exp()
+    mean = (weights * x).sum() / weights.sum()
+    return mean, (weights * (x - mean) ** 2).sum() / weights.sum()
 
 
 def _bar(mean: Tensor, variance: Tensor, family: Family) -> dict[str, Tensor]:
