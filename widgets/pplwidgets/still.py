@@ -70,7 +70,6 @@ def _own_names(svg: str) -> str:
 
 def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:
     """The picture with its words, as one HTML figure."""
-    svg = _with_names_of_its_own(svg)
     size = re.match(r"<svg[^>]*?\bwidth=\"([\d.]+)\"[^>]*?\bheight=\"([\d.]+)\"", svg)
     head = f'<svg role="img" aria-label="{html.escape(alt)}"'
     svg = re.sub(r"<svg", head, svg, count=1)
@@ -93,13 +92,3 @@ def still(svg: str, alt: str, title: str, caption: str, sentence: str) -> str:
         + f'<p class="pplkit-still-note" {plain}><em>{html.escape(sentence)}</em></p>'
         + "</figcaption></figure>"
     )
-
-
-def _with_names_of_its_own(svg: str) -> str:
-    """A page has many pictures, and each calls its clipping paths `clip1`, `clip2`.
-
-    >>> _with_names_of_its_own('<svg><clipPath id="clip1"/><g clip-path="url(#clip1)"/></svg>')
-    '<svg><clipPath id="clip1-3f1f38"/><g clip-path="url(#clip1-3f1f38)"/></svg>'
-    """
-    own = hashlib.sha256(svg.encode()).hexdigest()[:6]
-    return re.sub(r'(\bid="|url\(#|href="#)([^")]+)', rf"\1\2-{own}", svg)
